@@ -1,0 +1,53 @@
+# One target a thing that people do; the work is in scripts/, each of which runs alone too.
+
+PYTHON := .venv/bin/python
+BIN := .venv/bin
+# One test process a core, each with one thread: more threads than cores make torch slower.
+TEST_JOBS ?= 2
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
+	    | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+.PHONY: setup
+setup: ## Make .venv with everything in it, system packages included (again: no-op)
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## Build libnestling and nestling-bench into build/native
+	@scripts/build_native.sh
+
+.PHONY: test
+test: build lint test-core test-python ## Build, lint and run every test (what CI runs)
+
+.PHONY: test-core
+test-core: setup ## Run the C tests under AddressSanitizer and UBSan
+	@scripts/test_core.sh
+
+.PHONY: test-python
+test-python: build ## Run pytest; TESTS=tests/bundle runs one folder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_JOBS) --dist loadfile $(TESTS)
+
+.PHONY: demo
+demo: build ## Train, export and run the digits demo; leaves build/demo
+	$(BIN)/nestling demo --out build/demo
+
+.PHONY: bench
+bench: build ## Measure every figure of the README; leaves build/bench.json
+	$(BIN)/nestling bench --all --json build/bench.json
+
+.PHONY: lint
+lint: setup ## Check format, style and types of all sources
+	@scripts/lint.sh
+
+.PHONY: format
+format: setup ## Format all sources
+	@scripts/lint.sh --fix
+
+.PHONY: clean
+clean: ## Remove what was built; the environment stays
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

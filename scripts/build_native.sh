@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Builds the device side for this machine into build/native, where nestling_runtime looks for it.
+# Arguments go to CMake's configure step, e.g. -DNESTLING_BUILD_EXAMPLES=ON.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+
+readonly BUILD=build/native
+
+cmake -S firmware -B "$BUILD" -G Ninja --log-level=WARNING \
+    -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=Release "$@"
+cmake --build "$BUILD" --parallel "${NESTLING_JOBS:-2}"

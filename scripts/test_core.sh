@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Builds the C core and its tests with AddressSanitizer and UBSan, and runs them. Arguments go to ctest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+
+readonly BUILD=build/sanitize
+
+cmake -S firmware -B "$BUILD" -G Ninja --log-level=WARNING \
+    -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DNESTLING_CORE_ONLY=ON -DNESTLING_BUILD_TESTS=ON -DNESTLING_SANITIZE=ON
+cmake --build "$BUILD" --parallel "${NESTLING_JOBS:-2}"
+ctest --test-dir "$BUILD" --output-on-failure --no-tests=error "$@"
