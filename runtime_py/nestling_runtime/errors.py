@@ -1,7 +1,7 @@
 """The one error tree of nestling.
 
-Every failure that a user of nestling can meet is a `NestlingError`; the class says who has to act, the
-fields say where to look::
+Every failure that a user of nestling can meet is a `NestlingError`; the class says who has to act,
+the fields say where to look::
 
     NestlingError
     |-- BundleError        the file is corrupt, foreign, cut short or of a newer version
@@ -12,11 +12,11 @@ fields say where to look::
     |-- CancelledError     the run was cancelled between two stages
     `-- EngineError        ExecuTorch refused a program, a method or an input
 
-The toolchain adds its own branches in `nestling.errors`. This module imports nothing, so that every other
-one may import it.
+The toolchain adds its own branches in `nestling.errors`. This module imports nothing, so that every
+other one may import it.
 
-A message is one sentence without a full stop; context goes into the keyword fields and is appended by
-`str()`, so that the command line, Python and the logs say the same thing.
+A message is one sentence without a full stop; context goes into the keyword fields and is appended
+by `str()`, so that the command line, Python and the logs say the same thing.
 """
 
 from __future__ import annotations

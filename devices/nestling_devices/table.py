@@ -1,0 +1,144 @@
+"""Strict reading of one TOML table: each key is taken once, by type and range; none may be left.
+
+A profile with a misspelt key would silently describe another device; here it is an error that names
+the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from nestling_devices.errors import ProfileError
+
+_MISSING = object()
+_TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "a list"}
+
+
+class Table:
+    """One TOML table on its way into a dataclass.
+
+    Args:
+        values: The table as `tomllib` gives it.
+        name: Its dotted name in the file, empty for the top level; errors carry it.
+    """
+
+    def __init__(self, values: Mapping[str, Any], name: str = "") -> None:
+        self._rest = dict(values)
+        self._name = name
+        self._asked: list[str] = []
+
+    def text(self, key: str, *, choices: tuple[str, ...] = ()) -> str:
+        """Take a non-empty string.
+
+        Args:
+            key: Which one.
+            choices: What it may be; empty for anything.
+
+        Raises:
+            ProfileError: It is missing, not a string, empty or none of the choices.
+        """
+        value: str = self._take(key, str)
+        if choices and value not in choices:
+            raise ProfileError(
+                "unknown value",
+                key=self._dotted(key),
+                expected=f"one of {', '.join(choices)}",
+                actual=repr(value),
+            )
+        if not value:
+            raise ProfileError("empty value", key=self._dotted(key), expected="a non-empty string")
+        return value
+
+    def integer(self, key: str, *, minimum: int, maximum: int, default: int | None = None) -> int:
+        """Take an integer in a range, ends included.
+
+        Args:
+            key: Which one.
+            minimum: Smallest that is allowed.
+            maximum: Largest that is allowed.
+            default: What a missing key means; without one the key is required.
+
+        Raises:
+            ProfileError: It is missing without a default, not an integer or out of range.
+        """
+        value: int = self._take(key, int, _MISSING if default is None else default)
+        if not minimum <= value <= maximum:
+            raise ProfileError(
+                "value out of range",
+                key=self._dotted(key),
+                expected=f"{minimum} to {maximum}",
+                actual=value,
+            )
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Take a list of non-empty, distinct strings.
+
+        Raises:
+            ProfileError: It is missing, not such a list, or empty.
+        """
+        values: list[Any] = self._take(key, list)
+        for index, value in enumerate(values):
+            if not isinstance(value, str) or not value:
+                raise ProfileError(
+                    "wrong type",
+                    key=f"{self._dotted(key)}[{index}]",
+                    expected="a non-empty string",
+                    actual=repr(value),
+                )
+        if not values or len(set(values)) != len(values):
+            raise ProfileError(
+                "bad list", key=self._dotted(key), expected="distinct values, at least one"
+            )
+        return tuple(values)
+
+    def tables(self, key: str) -> list[Table]:
+        """Take an array of tables; missing means none.
+
+        Raises:
+            ProfileError: It is something else.
+        """
+        values: list[Any] = self._take(key, list, [])
+        for index, value in enumerate(values):
+            if not isinstance(value, dict):
+                raise ProfileError(
+                    "wrong type",
+                    key=f"{self._dotted(key)}[{index}]",
+                    expected="a table",
+                    actual=repr(value),
+                )
+        return [Table(value, f"{self._dotted(key)}[{i}]") for i, value in enumerate(values)]
+
+    def finish(self) -> None:
+        """Say that everything was taken.
+
+        Raises:
+            ProfileError: A key is left; the likely spelling is suggested.
+        """
+        for key in self._rest:
+            close = difflib.get_close_matches(key, self._asked, n=1)
+            raise ProfileError(
+                "unknown key",
+                key=self._dotted(key),
+                hint=f"did you mean `{close[0]}`?" if close else None,
+            )
+
+    def _dotted(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
+
+    def _take(self, key: str, kind: type, default: object = _MISSING) -> Any:
+        self._asked.append(key)
+        value = self._rest.pop(key, default)
+        if value is _MISSING:
+            raise ProfileError("missing key", key=self._dotted(key), expected=_TYPE_NAMES[kind])
+        # bool is an int to Python, not to a reader of the file.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ProfileError(
+                "wrong type",
+                key=self._dotted(key),
+                expected=_TYPE_NAMES[kind],
+                actual=repr(value),
+            )
+        return value
