@@ -58,7 +58,8 @@ install_system_packages() {
     fi
     command -v apt-get >/dev/null || fail "no apt-get here; please install the likes of: ${missing[*]}"
     say "installing ${missing[*]}"
-    "${sudo[@]}" apt-get update -qq
+    # Stale lists will often do; when they do not, the installation itself says so.
+    "${sudo[@]}" apt-get update -qq || say "apt-get update failed, going on with the lists that are there"
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
@@ -72,7 +73,7 @@ make_venv() {
 }
 
 pip_install() {
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "$@"
 }
 
 # First and alone: asked for by another package, torch brings several gigabytes of CUDA packages.
