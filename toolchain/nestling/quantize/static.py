@@ -1,0 +1,51 @@
+"""int8 weights and activations with ranges fixed by calibration."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+
+import torch
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+    XNNPACKQuantizer,
+    get_symmetric_quantization_config,
+)
+from torch import Tensor, nn
+from torch.export import export
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from nestling.errors import ExportError
+
+
+def quantize_static(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) -> nn.Module:
+    """Quantise a stage to int8 per output channel, with activation ranges seen on ``samples``.
+
+    The same samples must be given for every width of one block: then all of them see the same
+    ranges up to where their sums differ, and their integer weights and biases are the same bytes.
+
+    Args:
+        module: in evaluation mode.
+        samples: real inputs of the stage, each a tuple with batch size 1.
+
+    Returns:
+        A module of quantise and dequantise operators with float32 input and output.
+
+    Raises:
+        ExportError: there are no samples.
+    """
+    if not samples:
+        raise ExportError(
+            "scheme int8-static needs calibration data", hint="pass real inputs as calibration"
+        )
+    logging.getLogger("torchao").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        graph = export(module, samples[0]).module(check_guards=False)
+        quantizer = XNNPACKQuantizer()
+        quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
+        prepared = prepare_pt2e(graph, quantizer)
+        for sample in samples:
+            prepared(*sample)
+        converted: nn.Module = convert_pt2e(prepared)
+    return converted

@@ -1,0 +1,95 @@
+"""What a target makes of one stage: a program without weights, and the weights it will ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+
+
+@dataclass(frozen=True)
+class TensorLayout:
+    """Shape of a constant that ExecuTorch's own kernels read, as it must be told when it is bound.
+
+    Attributes:
+        dtype: the bundle's name of the element type, for example ``"f32"``.
+        shape: sizes of the dimensions, outermost first.
+        dim_order: the dimensions as they follow each other in memory.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    dim_order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ExternalConstant:
+    """Bytes that a program asks for by name when it is loaded.
+
+    Attributes:
+        data: the bytes, in the order the program expects.
+        layout: set for a constant read by a kernel, ``None`` for one that a delegate packs.
+    """
+
+    data: bytes
+    layout: TensorLayout | None
+
+
+@dataclass(frozen=True)
+class LoweredProgram:
+    """One method lowered for a target, with its weights beside it.
+
+    Attributes:
+        program: a whole ``.pte`` with the single method ``forward``.
+        constants: the name the program uses -> what it must find there.
+        arena_bytes: memory that ExecuTorch plans for the method, in bytes.
+        delegated: number of graph operators that run inside delegates.
+        portable: names of the operators that stayed outside, sorted, one entry a call.
+    """
+
+    program: bytes
+    constants: dict[str, ExternalConstant]
+    arena_bytes: int
+    delegated: int
+    portable: tuple[str, ...]
+
+    def to_bytes(self) -> bytes:
+        """Serialise to CBOR, for the export cache."""
+        return cbor2.dumps(
+            {
+                "program": self.program,
+                "constants": {
+                    name: [
+                        c.data,
+                        None
+                        if c.layout is None
+                        else [c.layout.dtype, list(c.layout.shape), list(c.layout.dim_order)],
+                    ]
+                    for name, c in self.constants.items()
+                },
+                "arena_bytes": self.arena_bytes,
+                "delegated": self.delegated,
+                "portable": list(self.portable),
+            }
+        )
+
+    @staticmethod
+    def from_bytes(data: bytes) -> LoweredProgram:
+        """Read what :meth:`to_bytes` wrote."""
+        raw: dict[str, Any] = cbor2.loads(data)
+        constants = {}
+        for name, (payload, layout) in raw["constants"].items():
+            constants[name] = ExternalConstant(
+                payload,
+                None
+                if layout is None
+                else TensorLayout(layout[0], tuple(layout[1]), tuple(layout[2])),
+            )
+        return LoweredProgram(
+            raw["program"],
+            constants,
+            raw["arena_bytes"],
+            raw["delegated"],
+            tuple(raw["portable"]),
+        )

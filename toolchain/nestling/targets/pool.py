@@ -1,0 +1,163 @@
+"""Quantise and lower many modules, in parallel processes and through the cache."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nestling.errors import ExportError
+from nestling.quantize.static import quantize_static
+from nestling.targets.cache import LoweringCache, program_key
+from nestling.targets.lowered import LoweredProgram
+from nestling.targets.xnnpack import lower_program, lower_whole, trace
+
+_Job = TypeVar("_Job", "Job", "StaticJob")
+
+Progress = Callable[[int, int, str], None]
+"""Called with (jobs done, jobs in all, name of the job that finished)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One module to lower.
+
+    Attributes:
+        name: shown in progress and errors.
+        module: in evaluation mode, on the CPU.
+        example_inputs: its inputs, batch size 1.
+    """
+
+    name: str
+    module: nn.Module
+    example_inputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class StaticJob:
+    """One module to quantise with calibration samples."""
+
+    name: str
+    module: nn.Module
+    samples: tuple[tuple[Tensor, ...], ...]
+
+
+def lower_all(
+    jobs: Sequence[Job],
+    *,
+    processes: int = 2,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> list[LoweredProgram]:
+    """Lower every job; results stand in the order of the jobs.
+
+    Args:
+        jobs: what to lower.
+        processes: how many to run at once; 1 stays in this process.
+        cache_dir: see :class:`~nestling.targets.cache.LoweringCache`.
+        progress: told after each job.
+
+    Raises:
+        ExportError: a module cannot be traced or lowered; names it.
+    """
+    return [
+        LoweredProgram.from_bytes(data)
+        for data in _run(_lower, jobs, str(cache_dir or ""), processes, progress)
+    ]
+
+
+def lower_whole_all(
+    jobs: Sequence[Job], *, processes: int = 2, progress: Progress | None = None
+) -> list[bytes]:
+    """Lower every job to a plain ``.pte`` with its weights inside; never cached."""
+    return _run(_lower_whole, jobs, "", processes, progress)
+
+
+def quantize_all(
+    jobs: Sequence[StaticJob], *, processes: int = 2, progress: Progress | None = None
+) -> list[nn.Module]:
+    """Quantise every job statically; results stand in the order of the jobs."""
+    return [pickle.loads(data) for data in _run(_quantize, jobs, "", processes, progress)]
+
+
+def _lower(packed: bytes, cache_dir: str) -> bytes:
+    job: Job = pickle.loads(packed)
+    with _named(job.name):
+        program = trace(job.module, job.example_inputs)
+        cache = LoweringCache(Path(cache_dir) if cache_dir else None)
+        key = program_key(program, "xnnpack")
+        lowered = cache.load(key)
+        if lowered is None:
+            lowered = lower_program(program)
+            cache.store(key, lowered)
+    return lowered.to_bytes()
+
+
+def _lower_whole(packed: bytes, cache_dir: str) -> bytes:
+    job: Job = pickle.loads(packed)
+    with _named(job.name):
+        return lower_whole(trace(job.module, job.example_inputs))
+
+
+def _quantize(packed: bytes, cache_dir: str) -> bytes:
+    job: StaticJob = pickle.loads(packed)
+    with _named(job.name):
+        return pickle.dumps(quantize_static(job.module, job.samples))
+
+
+@contextmanager
+def _named(stage: str) -> Iterator[None]:
+    """Turn whatever the compiler raises into one error that names the stage."""
+    try:
+        yield
+    except ExportError as error:
+        error.stage = error.stage or stage
+        raise
+    except Exception as error:
+        raise ExportError(f"cannot lower: {type(error).__name__}: {error}", stage=stage) from error
+
+
+def _run(
+    function: Callable[[bytes, str], bytes],
+    jobs: Sequence[_Job],
+    cache_dir: str,
+    processes: int,
+    progress: Progress | None,
+) -> list[bytes]:
+    results: list[bytes] = [b""] * len(jobs)
+    if processes <= 1 or len(jobs) <= 1:
+        for index, job in enumerate(jobs):
+            results[index] = function(pickle.dumps(job), cache_dir)
+            if progress is not None:
+                progress(index + 1, len(jobs), job.name)
+        return results
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(processes, len(jobs)), mp_context=context, initializer=_use_one_thread
+    ) as pool:
+        futures = {
+            pool.submit(function, pickle.dumps(job), cache_dir): index
+            for index, job in enumerate(jobs)
+        }
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                index = futures[future]
+                results[index] = future.result()
+                if progress is not None:
+                    progress(done, len(jobs), jobs[index].name)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
