@@ -1,8 +1,8 @@
 /* Strict reader of `.nest` bundles (SPEC.md). C11, no heap, no recursion, no operating system.
  *
  * The caller owns everything: the bytes of the file (mapped or in memory), which must stay readable
- * and unchanged while the reader is in use, and the index, a piece of memory in which the reader keeps
- * where each table entry starts:
+ * and unchanged while the reader is in use, and the index, a piece of memory in which the reader
+ * keeps where each table entry starts:
  *
  *     nst_prefix prefix;
  *     nst_bundle_prefix(data, size, &prefix, &err);           // only needs the first 64 bytes
@@ -10,10 +10,11 @@
  *     nst_bundle bundle;
  *     nst_bundle_open(&bundle, data, size, malloc(bytes), bytes, &nst_hash_sodium, &err);
  *
- * `nst_bundle_open` checks the whole manifest and the layout of the file, so that every getter below
- * gives values that are in range. It does not read the sections: call `nst_bundle_check_section`
- * before the bytes of a section are trusted. After opening, the reader is read-only: any number of threads may use
- * one `nst_bundle`. Getters decode the entry again, in O(size of the entry); keep what you need.
+ * `nst_bundle_open` checks the whole manifest and the layout of the file, so that every getter
+ * below gives values that are in range. It does not read the sections: call
+ * `nst_bundle_check_section` before the bytes of a section are trusted. After opening, the reader
+ * is read-only: any number of threads may use one `nst_bundle`. Getters decode the entry again, in
+ * O(size of the entry); keep what you need.
  *
  * A bundle may lie in a larger file (an Android asset): `data` then points at its first byte.
  */
@@ -32,13 +33,12 @@ extern "C" {
 
 #define NST_FORMAT_VERSION 1u
 #define NST_PREFIX_BYTES 64u
-#define NST_HASH_BYTES 32u          /* SHA-256 */
+#define NST_HASH_BYTES 32u           /* SHA-256 */
 #define NST_SECTION_ALIGNMENT 16384u /* of sections in the file, bytes */
 #define NST_ITEM_ALIGNMENT 64u       /* of programs and constants in their section, bytes */
 
 /* Limits of the format; a file over one of them is refused with NST_E_LIMIT. */
 #define NST_MAX_MANIFEST_BYTES (64u << 20)
-#define NST_MAX_SIGNATURE_BYTES 4096u
 #define NST_MAX_NAME_BYTES 127u
 #define NST_MAX_DIMS 16u
 #define NST_MAX_SECTIONS 256u
@@ -73,8 +73,8 @@ typedef struct nst_text {
 typedef struct nst_list {
     const uint8_t *at;
     const uint8_t *end;
-    uint32_t count;  /* elements not read yet */
-    uint32_t below;  /* every index in the list is less than this */
+    uint32_t count; /* elements not read yet */
+    uint32_t below; /* every index in the list is less than this */
 } nst_list;
 
 typedef enum nst_section_kind { NST_PROGRAM = 0, NST_BLOB = 1, NST_DATA = 2 } nst_section_kind;
@@ -119,18 +119,18 @@ typedef struct nst_slot_info {
     nst_text name;
     nst_dtype dtype;
     nst_role role;
-    uint32_t rank; /* 0 for a scalar */
+    uint32_t rank;                /* 0 for a scalar */
     uint32_t shape[NST_MAX_DIMS]; /* each at least 1 */
-    uint64_t bytes; /* product of shape x size of dtype */
+    uint64_t bytes;               /* product of shape x size of dtype */
 } nst_slot_info;
 
 typedef struct nst_constant_info {
     nst_text key;
     uint32_t section;
-    uint64_t offset; /* in the section, a multiple of NST_ITEM_ALIGNMENT */
-    uint64_t size;   /* bytes, at least 1 */
+    uint64_t offset;     /* in the section, a multiple of NST_ITEM_ALIGNMENT */
+    uint64_t size;       /* bytes, at least 1 */
     const uint8_t *data; /* in the bundle's bytes */
-    bool has_layout; /* the three below are set; their bytes are then exactly `size` */
+    bool has_layout;     /* the three below are set; their bytes are then exactly `size` */
     nst_dtype dtype;
     uint32_t rank;
     uint32_t shape[NST_MAX_DIMS];
@@ -198,11 +198,11 @@ typedef struct nst_note {
 /* Head of the manifest: what is not a table. */
 typedef struct nst_bundle_info {
     nst_text name;
-    nst_text producer; /* program and version that wrote the bundle */
-    nst_text target;   /* "xnnpack" */
-    nst_text scheme;   /* "fp32", "int8-static", ... */
-    nst_text family;   /* "vit", "bert", "mobilenet_v2", "llama", "custom" */
-    nst_list meta;     /* free notes: nst_list_next_note */
+    nst_text producer;        /* program and version that wrote the bundle */
+    nst_text target;          /* "xnnpack" */
+    nst_text scheme;          /* "fp32", "int8-static", ... */
+    nst_text family;          /* "vit", "bert", "mobilenet_v2", "llama", "custom" */
+    nst_list meta;            /* free notes: nst_list_next_note */
     const uint8_t *signature; /* COSE_Sign1, or null */
     size_t signature_bytes;
     const uint8_t *manifest_sha256; /* what the signature signs */
@@ -226,15 +226,16 @@ typedef struct nst_bundle {
     const uint8_t *manifest;
     const uint8_t *manifest_end;
     uint32_t count[NST_TABLES];
-    uint32_t first[NST_TABLES];  /* where the table starts in `entry` and `order` */
-    const uint32_t *entry;       /* [all entries] offset of each entry in the manifest */
-    const uint32_t *order;       /* [all entries] entry numbers of each table, sorted by name */
+    uint32_t first[NST_TABLES]; /* where the table starts in `entry` and `order` */
+    const uint32_t *entry;      /* [all entries] offset of each entry in the manifest */
+    const uint32_t *order;      /* [all entries] entry numbers of each table, sorted by name */
     nst_prefix prefix;
     nst_bundle_info info;
 } nst_bundle;
 
 /* Read the prefix. Needs only the first NST_PREFIX_BYTES bytes in `data`.
- * NST_E_TRUNCATED, NST_E_FOREIGN, NST_E_VERSION, NST_E_LIMIT, NST_E_CORRUPT (sizes that do not fit together). */
+ * NST_E_TRUNCATED, NST_E_FOREIGN, NST_E_VERSION, NST_E_LIMIT, NST_E_CORRUPT (sizes that do not fit
+ * together). */
 int nst_bundle_prefix(const void *data, size_t size, nst_prefix *out, nst_error *err);
 
 /* Bytes of index memory that are enough for any manifest of this size: less than half of
@@ -242,18 +243,21 @@ int nst_bundle_prefix(const void *data, size_t size, nst_prefix *out, nst_error 
 size_t nst_bundle_index_bytes(const nst_prefix *prefix);
 
 /* Check the bundle and open it. `size` is the number of bytes at `data` and must be exactly the
- * bundle's total_bytes. `index` must be 4-byte aligned and must outlive the bundle. Nothing else to free.
- * NST_E_ARGUMENT, NST_E_FOREIGN, NST_E_VERSION, NST_E_TRUNCATED, NST_E_HASH (of the manifest), NST_E_CORRUPT, NST_E_LIMIT,
- * NST_E_PATH (a path of the bundle is not legal). */
+ * bundle's total_bytes. `index` must be 4-byte aligned and must outlive the bundle. Nothing else to
+ * free. NST_E_ARGUMENT, NST_E_FOREIGN, NST_E_VERSION, NST_E_TRUNCATED, NST_E_HASH (of the
+ * manifest), NST_E_CORRUPT, NST_E_SIGNATURE (malformed; who signed is the business of signature.h),
+ * NST_E_LIMIT, NST_E_PATH (a path of the bundle is not legal). */
 int nst_bundle_open(nst_bundle *out, const void *data, size_t size, void *index, size_t index_bytes,
                     const nst_hash_ops *hash, nst_error *err);
 
-/* Hash one section, compare, and check that all alignment padding in it and behind it is zero.
- * Reads every byte of it. NST_E_HASH, NST_E_CORRUPT, NST_E_NOT_FOUND. */
+/* Hash one section, compare, and check that the alignment padding in it is zero (the padding
+ * between sections was checked when the bundle was opened). Reads every byte of it. NST_E_HASH,
+ * NST_E_CORRUPT, NST_E_NOT_FOUND. */
 int nst_bundle_check_section(const nst_bundle *bundle, uint32_t section, const nst_hash_ops *hash,
                              nst_error *err);
 
-/* Entry `i` of a table: NST_OK, NST_E_NOT_FOUND (i is out of range), NST_E_CORRUPT (the bytes were changed after opening). */
+/* Entry `i` of a table: NST_OK, NST_E_NOT_FOUND (i is out of range), NST_E_CORRUPT (the bytes were
+ * changed after opening). */
 int nst_bundle_section(const nst_bundle *bundle, uint32_t i, nst_section_info *out);
 int nst_bundle_slot(const nst_bundle *bundle, uint32_t i, nst_slot_info *out);
 int nst_bundle_constant(const nst_bundle *bundle, uint32_t i, nst_constant_info *out);
@@ -266,12 +270,14 @@ int nst_bundle_path(const nst_bundle *bundle, uint32_t i, nst_path_info *out);
  * O(log entries). */
 uint32_t nst_bundle_find(const nst_bundle *bundle, nst_table table, const char *name, size_t bytes);
 
-/* Next element of a list. NST_OK; NST_E_END when none is left; NST_E_CORRUPT (the bytes were changed after opening). */
+/* Next element of a list. NST_OK; NST_E_END when none is left; NST_E_CORRUPT (the bytes were
+ * changed after opening). */
 int nst_list_next_index(nst_list *list, uint32_t *out_index);
 int nst_list_next_figure(nst_list *list, nst_text *out_name, double *out_value);
 int nst_list_next_note(nst_list *list, nst_note *out);
 
-/* `out_name` is the name that the program asks for; it is the constant's key unless the bundle says otherwise. */
+/* `out_name` is the name that the program asks for; it is the constant's key unless the bundle says
+ * otherwise. */
 int nst_list_next_binding(const nst_bundle *bundle, nst_list *list, nst_text *out_name,
                           uint32_t *out_constant);
 

@@ -34,15 +34,17 @@ enum nst_code {
     NST_E_END = -18        /* a list has no further element; never an error of the bundle */
 };
 
-/* Sizes of the texts in `nst_error`, the terminating zero included. Names have at most 127 bytes. */
+/* Sizes of the texts in `nst_error`, the terminating zero included. Names have at most 127 bytes.
+ */
 #define NST_ERROR_NAME_BYTES 128
 #define NST_ERROR_MESSAGE_BYTES 192
 
 typedef struct nst_error {
-    int code;                            /* one of nst_code */
-    char section[NST_ERROR_NAME_BYTES];  /* bundle section, or table entry ("stages[3]"); may be "" */
-    char stage[NST_ERROR_NAME_BYTES];    /* stage, or position, that is concerned; may be "" */
-    uint64_t expected;                   /* both 0 where numbers would say nothing */
+    int code; /* one of nst_code */
+    char
+        section[NST_ERROR_NAME_BYTES]; /* bundle section, or table entry ("stages[3]"); may be "" */
+    char stage[NST_ERROR_NAME_BYTES];  /* stage, or position, that is concerned; may be "" */
+    uint64_t expected;                 /* both 0 where numbers would say nothing */
     uint64_t actual;
     char message[NST_ERROR_MESSAGE_BYTES]; /* one sentence, lower case, no full stop */
 } nst_error;

@@ -1,0 +1,212 @@
+#include "path.h"
+
+#include "text.h"
+
+/* What a path has done up to some stage of it. */
+typedef struct nst_walk {
+    const nst_bundle *bundle;
+    uint8_t written[NST_MAX_SLOTS / 8]; /* one bit a slot */
+    uint32_t covered;                   /* positions below this one are behind us */
+    bool wrote_output;
+} nst_walk;
+
+static bool is_written(const nst_walk *walk, uint32_t slot) {
+    return (walk->written[slot / 8] & (1u << (slot % 8))) != 0;
+}
+
+static void mark_written(nst_walk *walk, uint32_t slot) {
+    walk->written[slot / 8] |= (uint8_t)(1u << (slot % 8));
+}
+
+/* First required position in [from, to), or NST_NONE. */
+static uint32_t required_in(const nst_bundle *bundle, uint32_t from, uint32_t to,
+                            nst_path_report *report) {
+    for (uint32_t i = from; i < to; i++) {
+        nst_position_info position;
+        if (nst_bundle_position(bundle, i, &position) != NST_OK) {
+            report->fault = NST_PATH_CHANGED;
+            return i;
+        }
+        if (position.required) {
+            report->fault = NST_PATH_UNCOVERED;
+            return i;
+        }
+    }
+    return NST_NONE;
+}
+
+/* Take the next stage of the path; fills the report and returns false where it cannot follow. */
+static bool step(nst_walk *walk, uint32_t at, uint32_t stage, nst_path_report *report) {
+    const nst_bundle *bundle = walk->bundle;
+    nst_stage_info info;
+    nst_slot_info slot_info;
+    uint32_t slot;
+    int code;
+    report->at = at;
+    report->stage = stage;
+    code = nst_bundle_stage(bundle, stage, &info);
+    if (code != NST_OK) {
+        report->fault = code == NST_E_NOT_FOUND ? NST_PATH_NO_STAGE : NST_PATH_CHANGED;
+        return false;
+    }
+    if (info.first < walk->covered) {
+        report->fault = NST_PATH_OVERLAP;
+        report->position = info.first;
+        return false;
+    }
+    report->position = required_in(bundle, walk->covered, info.first, report);
+    if (report->position != NST_NONE) {
+        return false;
+    }
+    walk->covered = info.last + 1; /* last < NST_MAX_POSITIONS */
+    while ((code = nst_list_next_index(&info.inputs, &slot)) == NST_OK) {
+        if (nst_bundle_slot(bundle, slot, &slot_info) != NST_OK) {
+            report->fault = NST_PATH_CHANGED;
+            return false;
+        }
+        if (slot_info.role != NST_INPUT && slot_info.role != NST_STATE && !is_written(walk, slot)) {
+            report->fault = NST_PATH_UNWRITTEN;
+            report->slot = slot;
+            return false;
+        }
+    }
+    while (code == NST_E_END && (code = nst_list_next_index(&info.outputs, &slot)) == NST_OK) {
+        if (nst_bundle_slot(bundle, slot, &slot_info) != NST_OK) {
+            report->fault = NST_PATH_CHANGED;
+            return false;
+        }
+        mark_written(walk, slot);
+        walk->wrote_output = walk->wrote_output || slot_info.role == NST_OUTPUT;
+        code = NST_E_END;
+    }
+    if (code != NST_E_END) {
+        report->fault = NST_PATH_CHANGED;
+        return false;
+    }
+    return true;
+}
+
+static bool finish(const nst_walk *walk, uint32_t count, nst_path_report *report) {
+    report->at = count;
+    report->stage = NST_NONE;
+    report->position =
+        required_in(walk->bundle, walk->covered, walk->bundle->count[NST_POSITIONS], report);
+    if (report->position != NST_NONE) {
+        return false;
+    }
+    if (!walk->wrote_output) {
+        report->fault = NST_PATH_NO_OUTPUT;
+        return false;
+    }
+    report->at = NST_NONE;
+    return true;
+}
+
+static void say(const nst_bundle *bundle, const nst_path_report *report, nst_error *err) {
+    nst_stage_info stage = {.name = {NULL, 0}};
+    nst_position_info position = {.name = {NULL, 0}};
+    nst_slot_info slot = {.name = {NULL, 0}};
+    nst_writer writer;
+    (void)nst_bundle_stage(bundle, report->stage, &stage);
+    (void)nst_bundle_position(bundle, report->position, &position);
+    (void)nst_bundle_slot(bundle, report->slot, &slot);
+    nst_error_stage(err, stage.name);
+    nst_writer_start(&writer, err->message, sizeof err->message);
+    switch (report->fault) {
+        case NST_PATH_LEGAL:
+            break;
+        case NST_PATH_EMPTY:
+            nst_write(&writer, "the path has no stage");
+            break;
+        case NST_PATH_NO_STAGE:
+            nst_write(&writer, "the bundle has no stage ");
+            nst_write_number(&writer, report->stage);
+            err->expected = bundle->count[NST_STAGES];
+            err->actual = report->stage;
+            break;
+        case NST_PATH_OVERLAP:
+            nst_write(&writer, "the stage starts at position '");
+            nst_write_text(&writer, position.name);
+            nst_write(&writer, "', which the path has already passed");
+            break;
+        case NST_PATH_UNCOVERED:
+            nst_write(&writer, "the path skips position '");
+            nst_write_text(&writer, position.name);
+            nst_write(&writer, "', which it needs");
+            if (report->stage == NST_NONE) {
+                nst_error_stage(err, position.name);
+            }
+            break;
+        case NST_PATH_UNWRITTEN:
+            nst_write(&writer, "the stage reads '");
+            nst_write_text(&writer, slot.name);
+            nst_write(&writer, "', which no stage before it writes");
+            break;
+        case NST_PATH_NO_OUTPUT:
+            nst_write(&writer, "the path writes no output");
+            break;
+        case NST_PATH_CHANGED:
+            nst_write(&writer, "the bundle changed after it was opened");
+            break;
+    }
+}
+
+/* The one walk behind both public functions: from `chain`, or from `list` where `chain` is null. */
+static int check(const nst_bundle *bundle, const uint32_t *chain, size_t count, nst_list list,
+                 nst_path_report *out_report, nst_error *err) {
+    nst_path_report report = {NST_PATH_LEGAL, NST_NONE, NST_NONE, NST_NONE, NST_NONE};
+    nst_walk walk = {.bundle = bundle};
+    bool legal = count > 0;
+    if (!legal) {
+        report.fault = NST_PATH_EMPTY;
+    }
+    for (uint32_t at = 0; legal && at < count; at++) {
+        uint32_t stage = 0;
+        if (chain != NULL) {
+            stage = chain[at];
+        } else if (nst_list_next_index(&list, &stage) != NST_OK) {
+            report.fault = NST_PATH_CHANGED;
+            legal = false;
+            break;
+        }
+        legal = step(&walk, at, stage, &report);
+    }
+    if (legal) {
+        legal = finish(&walk, (uint32_t)count, &report);
+    }
+    if (out_report != NULL) {
+        *out_report = report;
+    }
+    if (legal) {
+        return NST_OK;
+    }
+    int code = report.fault == NST_PATH_CHANGED ? NST_E_CORRUPT : NST_E_PATH;
+    nst_fail(err, code, NULL, NULL, 0, 0, NULL);
+    if (err != NULL) {
+        say(bundle, &report, err);
+    }
+    return code;
+}
+
+int nst_path_check(const nst_bundle *bundle, const uint32_t *chain, size_t count,
+                   nst_path_report *report, nst_error *err) {
+    if (bundle == NULL || (chain == NULL && count > 0)) {
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "bundle or chain is null");
+    }
+    /* Spans ascend strictly, so a longer list cannot be legal; cut it where the walk must have
+     * failed. */
+    if (count > (size_t)NST_MAX_POSITIONS + 1) {
+        count = (size_t)NST_MAX_POSITIONS + 1;
+    }
+    static const uint32_t nothing;
+    return check(bundle, chain == NULL ? &nothing : chain, count, (nst_list){NULL, NULL, 0, 0},
+                 report, err);
+}
+
+int nst_path_check_list(const nst_bundle *bundle, nst_list chain, nst_path_report *report,
+                        nst_error *err) {
+    if (bundle == NULL) {
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "bundle is null");
+    }
+    return check(bundle, NULL, chain.count, chain, report, err);
+}
