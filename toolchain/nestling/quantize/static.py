@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -12,13 +13,37 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
     get_symmetric_quantization_config,
 )
 from torch import Tensor, nn
-from torch.export import export
+from torch.export import ExportedProgram, export, load, save
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from nestling.errors import ExportError
 
 
-def quantize_static(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) -> nn.Module:
+class ExportedStage(nn.Module):
+    """A quantised graph as a module that can be called, composed and sent to another process."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        super().__init__()
+        self._program = program
+        self.quantized = program.module(check_guards=False)
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Run the graph; float32 in and out."""
+        outputs: Tensor | tuple[Tensor, ...] = self.quantized(*inputs)
+        return outputs
+
+    def __reduce__(self) -> tuple[Callable[[bytes], ExportedStage], tuple[bytes]]:
+        """Pickle through torch's own format: graph modules cannot be pickled."""
+        buffer = io.BytesIO()
+        save(self._program, buffer)
+        return _load_stage, (buffer.getvalue(),)
+
+
+def _load_stage(data: bytes) -> ExportedStage:
+    return ExportedStage(load(io.BytesIO(data)))
+
+
+def quantize_static(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) -> ExportedStage:
     """Quantise a stage to int8 per output channel, with activation ranges seen on ``samples``.
 
     The same samples must be given for every width of one block: then all of them see the same
@@ -47,5 +72,4 @@ def quantize_static(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) ->
         prepared = prepare_pt2e(graph, quantizer)
         for sample in samples:
             prepared(*sample)
-        converted: nn.Module = convert_pt2e(prepared)
-    return converted
+        return ExportedStage(export(convert_pt2e(prepared), samples[0]))

@@ -30,10 +30,7 @@ DELEGATE_ALIGNMENT = 16
 
 
 def trace(module: nn.Module, example_inputs: Sequence[torch.Tensor]) -> ExportedProgram:
-    """Export ``module`` and merge equal subexpressions.
-
-    The blocks of one layer read the same input, and each of their linears quantises it. Merging
-    makes that one quantisation for all of them.
+    """Export ``module``, quantising each tensor once however many layers read it.
 
     Args:
         module: in evaluation mode, static shapes.
@@ -42,12 +39,16 @@ def trace(module: nn.Module, example_inputs: Sequence[torch.Tensor]) -> Exported
     Raises:
         ExportError: torch cannot trace the module; names it.
     """
+    inputs = tuple(example_inputs)
     try:
         with torch.no_grad():
-            program = export(module, tuple(example_inputs))
+            program = export(module, inputs)
+            if not any("choose_qparams" in str(node.target) for node in program.graph.nodes):
+                return program
+            # The blocks of a layer read one input, and each of their linears quantises it. In a
+            # statically quantised graph nothing may merge: XNNPACK wants a dequantise per reader.
             merged = CSEPass()(program.module(check_guards=False))
-            assert merged is not None
-            return export(merged.graph_module, tuple(example_inputs))
+            return program if merged is None else export(merged.graph_module, inputs)
     except Exception as error:
         raise ExportError(
             f"torch.export cannot trace {type(module).__name__}: {error}",
