@@ -1,0 +1,32 @@
+"""Supernets: elastic blocks, the space of subnets, conversion of existing models."""
+
+from __future__ import annotations
+
+from nestling.elastic.attention import ElasticAttention
+from nestling.elastic.block import ElasticBlock
+from nestling.elastic.checkpoint import load, save
+from nestling.elastic.feed_forward import ElasticFeedForward
+from nestling.elastic.importance import sort_units
+from nestling.elastic.inverted_residual import ElasticInvertedResidual
+from nestling.elastic.models import ElasticMobileNet, ElasticViT
+from nestling.elastic.recalibrate import recalibrate
+from nestling.elastic.subnet import BlockSpec, Subnet, SubnetSpace, make_space
+from nestling.elastic.supernet import Supernet
+
+__all__ = [
+    "BlockSpec",
+    "ElasticAttention",
+    "ElasticBlock",
+    "ElasticFeedForward",
+    "ElasticInvertedResidual",
+    "ElasticMobileNet",
+    "ElasticViT",
+    "Subnet",
+    "SubnetSpace",
+    "Supernet",
+    "load",
+    "make_space",
+    "recalibrate",
+    "save",
+    "sort_units",
+]

@@ -1,0 +1,1 @@
+"""Model families: builders of supernets and conversions of Hugging Face models."""

@@ -1,0 +1,8 @@
+"""Ready-made supernets of any size, without Hugging Face."""
+
+from __future__ import annotations
+
+from nestling.elastic.families.mobilenet import ElasticMobileNet
+from nestling.elastic.families.vit import ElasticViT
+
+__all__ = ["ElasticMobileNet", "ElasticViT"]
