@@ -56,7 +56,7 @@ int nst_bundle_prefix(const void *data, size_t size, nst_prefix *out, nst_error 
         (out->signature_bytes != 0 && out->signature_bytes != NST_SIGNATURE_BYTES)) {
         return fail_prefix(err, NST_E_CORRUPT, 0, 0, "the prefix gives impossible sizes");
     }
-    uint64_t least = NST_PREFIX_BYTES + out->manifest_bytes + out->signature_bytes;
+    uint64_t least = NST_PREFIX_BYTES + out->manifest_bytes + NST_SIGNATURE_BYTES;
     if (out->total_bytes <= least) {
         return fail_prefix(err, NST_E_CORRUPT, least, out->total_bytes,
                            "the bundle is smaller than its own manifest");

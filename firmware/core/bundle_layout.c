@@ -3,6 +3,7 @@
 
 #include "checked.h"
 #include "reader.h"
+#include "signature.h"
 #include "text.h"
 
 static bool all_zero(const uint8_t *data, size_t bytes) {
@@ -29,9 +30,11 @@ static int fail_section(nst_error *err, int code, nst_text name, uint64_t expect
 /* Sections ascend, each starts at the next multiple of 16 KiB, the last one ends the file. */
 static int check_sections(const nst_bundle *bundle, nst_error *err) {
     nst_section_info section;
-    /* nst_bundle_prefix checked that these three fit into the file. */
-    uint64_t end =
+    /* nst_bundle_prefix checked that these fit into the file. Room for a signature is kept in a
+     * bundle without one too, so that signing moves nothing. */
+    uint64_t used =
         NST_PREFIX_BYTES + bundle->prefix.manifest_bytes + bundle->prefix.signature_bytes;
+    uint64_t end = NST_PREFIX_BYTES + bundle->prefix.manifest_bytes + NST_SIGNATURE_BYTES;
     for (uint32_t i = 0; i < bundle->count[NST_SECTIONS]; i++) {
         uint64_t start = 0;
         nst_cursor cursor = nst_entry_at(bundle, NST_SECTIONS, i);
@@ -47,11 +50,12 @@ static int check_sections(const nst_bundle *bundle, nst_error *err) {
             return fail_section(err, NST_E_CORRUPT, section.name, bundle->size, section.size,
                                 "the section reaches over the end of the bundle");
         }
-        if (!all_zero(bundle->data + end, (size_t)(start - end))) {
+        if (!all_zero(bundle->data + used, (size_t)(start - used))) {
             return fail_section(err, NST_E_CORRUPT, section.name, 0, 0,
                                 "the padding before the section is not zero");
         }
         end = start + section.size;
+        used = end;
     }
     if (end != bundle->size) {
         return nst_fail(err, NST_E_CORRUPT, "sections", NULL, end, bundle->size,
@@ -102,15 +106,14 @@ static int next_item(nst_items *items, uint32_t section, nst_error *err) {
 }
 
 /* The items of one section fill it: each starts at the next multiple of 64, or is the same range as
- * the one before it (constants only: two keys for the same bytes). */
+ * the one before it (two keys for the same bytes, two methods of one program). */
 static int check_items(nst_items *items, uint32_t section, uint64_t section_size, nst_error *err) {
     uint64_t begin = 0; /* of the item before */
     uint64_t end = 0;
     int taken;
     while ((taken = next_item(items, section, err)) == 1) {
         uint64_t expected = 0;
-        bool again = items->table == NST_CONSTANTS && end != 0 && items->offset == begin &&
-                     items->size == end - begin;
+        bool again = end != 0 && items->offset == begin && items->size == end - begin;
         if (again) {
             continue;
         }
