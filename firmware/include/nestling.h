@@ -127,8 +127,8 @@ NST_API int nst_model_open_fd(int fd, uint64_t offset, uint64_t length, const ns
 NST_API int nst_model_open_memory(const void *data, size_t bytes, const nst_model_options *options,
                                   nst_model **out, nst_error *err);
 
-/* Stop prefetches (waits for the stage that is being loaded), unload everything and free the model.
- * NST_E_STATE: a session or an unfinished nst_prefetch handle still exists; nothing is closed then. A null model is NST_OK. */
+/* Unload everything and free the model. NST_E_STATE: a session or a prefetch of it still exists (destroy it, wait for it);
+ * nothing is closed then. A null model is NST_OK. */
 NST_API int nst_model_close(nst_model *model, nst_error *err);
 
 /* ---- What is inside -------------------------------------------------------------------------------------- */

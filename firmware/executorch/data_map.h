@@ -1,0 +1,42 @@
+// Where a stage's program finds the constants that it asks for by name.
+#pragma once
+
+#include <executorch/runtime/core/named_data_map.h>
+
+#include <deque>
+#include <string>
+#include <string_view>
+
+#include "constants.h"
+#include "tables.h"
+
+namespace nestling {
+
+// ExecuTorch's view of one stage's bindings. Gives pointers, never copies.
+class DataMap final : public executorch::runtime::NamedDataMap {
+  public:
+    DataMap(const Stage &stage, const ConstantStore &constants)
+        : stage_(stage), constants_(constants) {}
+
+    executorch::runtime::Result<const executorch::runtime::TensorLayout> get_tensor_layout(
+        std::string_view key) const override;
+    executorch::runtime::Result<executorch::runtime::FreeableBuffer> get_data(
+        std::string_view key) const override;
+    executorch::runtime::Error load_data_into(std::string_view key, void *buffer,
+                                              size_t size) const override;
+    executorch::runtime::Result<uint32_t> get_num_keys() const override;
+    executorch::runtime::Result<const char *> get_key(uint32_t index) const override;
+
+    // First name that was asked for and is not bound; empty when all were.
+    const std::string &missing() const { return missing_; }
+
+  private:
+    const Binding *find(std::string_view key) const;
+
+    const Stage &stage_;
+    const ConstantStore &constants_;
+    mutable std::deque<std::string> names_;  // zero-terminated copies for get_key
+    mutable std::string missing_;
+};
+
+}  // namespace nestling

@@ -1,0 +1,63 @@
+#include "plan.h"
+
+namespace nestling {
+namespace {
+
+// Where the value is after `done` of `done + left` writes.
+Place place_of(const Slot &slot, uint32_t done, uint32_t left) {
+    if (slot.role == NST_STATE) {
+        return done % 2 == 0 ? Place::kStateNow : Place::kStateOther;
+    }
+    if (slot.role == NST_INPUT && done == 0) {
+        return Place::kBound;
+    }
+    return left % 2 == 0 ? Place::kFirst : Place::kSecond;
+}
+
+}  // namespace
+
+void Plan::reserve(size_t steps, size_t arguments, size_t slots) {
+    steps_.reserve(steps);
+    stages_.reserve(steps);
+    arguments_.reserve(arguments);
+    flipped_.reserve(slots);
+    writes_left_.assign(slots, 0);
+    writes_done_.assign(slots, 0);
+}
+
+void Plan::build(const Tables &tables, std::span<const uint32_t> stages) {
+    steps_.clear();
+    arguments_.clear();
+    stages_.assign(stages.begin(), stages.end());
+    flipped_.clear();
+    for (const uint32_t index : stages) {
+        for (const uint32_t slot : tables.stages[index].outputs) {
+            ++writes_left_[slot];
+        }
+    }
+    for (const uint32_t index : stages) {
+        const Stage &stage = tables.stages[index];
+        const auto first = static_cast<uint32_t>(arguments_.size());
+        for (const uint32_t slot : stage.inputs) {
+            arguments_.push_back(
+                {slot, place_of(tables.slots[slot], writes_done_[slot], writes_left_[slot])});
+        }
+        for (const uint32_t slot : stage.outputs) {
+            ++writes_done_[slot];
+            --writes_left_[slot];
+            arguments_.push_back(
+                {slot, place_of(tables.slots[slot], writes_done_[slot], writes_left_[slot])});
+        }
+        steps_.push_back({index, first, static_cast<uint32_t>(arguments_.size()) - first});
+    }
+    for (const uint32_t index : stages) {
+        for (const uint32_t slot : tables.stages[index].outputs) {
+            if (tables.slots[slot].role == NST_STATE && writes_done_[slot] % 2 == 1) {
+                flipped_.push_back(slot);
+            }
+            writes_done_[slot] = 0;
+        }
+    }
+}
+
+}  // namespace nestling

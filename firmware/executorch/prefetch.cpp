@@ -1,0 +1,58 @@
+#include "prefetch.h"
+
+#include <algorithm>
+#include <new>
+
+#include "status.h"
+
+nst_prefetch::nst_prefetch(nst_model &model, const nestling::Plan &plan, nst_progress progress,
+                           void *user)
+    : model_(model), plan_(plan), progress_(progress), user_(user) {
+    model_.users.fetch_add(1, std::memory_order_relaxed);
+}
+
+nst_prefetch::~nst_prefetch() {
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+    model_.users.fetch_sub(1, std::memory_order_release);
+}
+
+void nst_prefetch::start() {
+    thread_ = std::thread([this] { work(); });
+}
+
+bool nst_prefetch::report(uint32_t stages_left) {
+    const uint64_t missing = std::min(model_.residency().missing_bytes(plan_.stages()), total_bytes_);
+    if (progress_ != nullptr &&
+        progress_(user_, total_bytes_ - missing, total_bytes_, stages_left) != 0) {
+        return false;
+    }
+    return !cancel_.load(std::memory_order_relaxed);
+}
+
+void nst_prefetch::work() {
+    try {
+        total_bytes_ = model_.residency().missing_bytes(plan_.stages());
+        if (!report(static_cast<uint32_t>(plan_.stages().size()))) {
+            code_ = nestling::failf(&error_, NST_E_CANCELLED, {}, 0, 0, "loading was cancelled");
+        } else {
+            code_ = model_.residency().acquire(
+                plan_.stages(), [this](uint32_t left) { return report(left); }, &error_);
+        }
+        if (code_ == NST_OK) {
+            model_.residency().unpin(plan_.stages());
+        }
+    } catch (const std::bad_alloc &) {
+        code_ = nestling::failf(&error_, NST_E_NO_MEMORY, {}, 0, 0, "out of memory");
+    }
+    done_.store(true, std::memory_order_release);
+}
+
+int nst_prefetch::wait(nst_error *err) {
+    thread_.join();
+    if (err != nullptr && code_ != NST_OK) {
+        *err = error_;
+    }
+    return code_;
+}

@@ -1,0 +1,151 @@
+#include "session.h"
+
+#include "clock.h"
+#include "core/path.h"
+#include "log.h"
+#include "status.h"
+#include "threads.h"
+
+using nestling::failf;
+using nestling::Plan;
+using nestling::PlanStep;
+
+nst_session::nst_session(nst_model &model) : model_(model) {
+    model_.users.fetch_add(1, std::memory_order_relaxed);
+}
+
+nst_session::~nst_session() {
+    if (plan_ != nullptr) {
+        model_.residency().unpin(plan_->stages());
+    }
+    model_.users.fetch_sub(1, std::memory_order_release);
+}
+
+int nst_session::open(nst_error *err) {
+    const nestling::Tables &tables = model_.tables();
+    if (!buffers_.open(tables)) {
+        return failf(err, NST_E_NO_MEMORY, {}, 0, 0, "no memory for the session's buffers");
+    }
+    // A legal path has at most one stage for each position.
+    const size_t steps = model_.bundle().count[NST_POSITIONS];
+    for (Plan &plan : own_plans_) {
+        plan.reserve(steps, steps * tables.max_arguments, tables.slots.size());
+    }
+    pointers_.resize(tables.max_arguments);
+    return NST_OK;
+}
+
+int nst_session::adopt(const Plan &plan, uint32_t path, bool fused, nst_error *err) {
+    if (plan_ == nullptr) {
+        if (int code = model_.residency().acquire(plan.stages(), {}, err); code != NST_OK) {
+            return code;
+        }
+    } else {
+        bool lost = false;
+        const int code =
+            model_.residency().exchange(plan_->stages(), plan.stages(), &lost, err);
+        if (code != NST_OK) {
+            if (lost) {
+                plan_ = nullptr;
+                return failf(err, code, {}, 0, 0,
+                             "the path cannot be loaded, and neither can the one before it again");
+            }
+            return code;
+        }
+    }
+    plan_ = &plan;
+    path_ = path;
+    fused_ = fused;
+    return NST_OK;
+}
+
+int nst_session::select(uint32_t path, uint32_t mode, nst_error *err) {
+    const Plan *plan = nullptr;
+    bool fused = false;
+    if (int code = model_.find_plan(path, mode, &plan, &fused, err); code != NST_OK) {
+        return code;
+    }
+    return adopt(*plan, path, fused, err);
+}
+
+int nst_session::select_stages(std::span<const uint32_t> stages, nst_error *err) {
+    if (int code = nst_path_check(&model_.bundle(), stages.data(), stages.size(), nullptr, err);
+        code != NST_OK) {
+        return code;
+    }
+    Plan &next = plan_ == &own_plans_[0] ? own_plans_[1] : own_plans_[0];
+    next.build(model_.tables(), stages);
+    return adopt(next, NST_NONE, false, err);
+}
+
+int nst_session::bind(uint32_t slot, nst_role role, void *data, size_t bytes, nst_error *err) {
+    const nestling::Tables &tables = model_.tables();
+    if (slot >= tables.slots.size()) {
+        return failf(err, NST_E_NOT_FOUND, {}, tables.slots.size(), slot, "no such slot");
+    }
+    const nestling::Slot &target = tables.slots[slot];
+    if (target.role != role) {
+        return failf(err, NST_E_ARGUMENT, {}, role, target.role, "the slot %.80s is not an %s",
+                     target.name.c_str(), role == NST_INPUT ? "input" : "output");
+    }
+    if (data != nullptr && bytes != target.bytes) {
+        return failf(err, NST_E_ARGUMENT, {}, target.bytes, bytes,
+                     "the slot %.80s takes another number of bytes", target.name.c_str());
+    }
+    if (data != nullptr && role == NST_OUTPUT && reinterpret_cast<uintptr_t>(data) % 16 != 0) {
+        return failf(err, NST_E_ARGUMENT, {}, 16, reinterpret_cast<uintptr_t>(data) % 16,
+                     "memory for the output %.80s is not aligned", target.name.c_str());
+    }
+    buffers_.bind(slot, data);
+    return NST_OK;
+}
+
+int nst_session::tensor(uint32_t slot, nst_tensor *out, nst_error *err) const {
+    if (int code = nst_model_slot(&model_, slot, out, err); code != NST_OK) {
+        return code;
+    }
+    if (out->role == NST_INTERNAL) {
+        return failf(err, NST_E_ARGUMENT, {}, 0, 0, "the slot %.80s has no memory between runs",
+                     out->name);
+    }
+    out->data = buffers_.outside(slot);
+    return NST_OK;
+}
+
+int nst_session::run(nst_error *err) {
+    if (plan_ == nullptr) {
+        return failf(err, NST_E_STATE, {}, 0, 0, "no path is selected");
+    }
+    const uint64_t begin = nestling::now_ns();
+    const nestling::SingleThread single(model_.single_thread());
+    for (const PlanStep &step : plan_->steps()) {
+        if (cancel_.load(std::memory_order_relaxed) &&
+            cancel_.exchange(false, std::memory_order_relaxed)) {
+            return failf(err, NST_E_CANCELLED,
+                         {.section = {}, .stage = model_.tables().stages[step.stage].name}, 0, 0,
+                         "the run was cancelled before this stage");
+        }
+        const nestling::PlanArgument *arguments = plan_->arguments(step);
+        for (uint32_t i = 0; i < step.arguments; ++i) {
+            pointers_[i] = buffers_.at(arguments[i]);
+        }
+        if (int code = model_.run_stage(step.stage, pointers_.data(), err); code != NST_OK) {
+            return code;
+        }
+    }
+    for (const uint32_t slot : plan_->flipped_states()) {
+        buffers_.flip_state(slot);
+    }
+    last_run_ns_ = nestling::now_ns() - begin;
+    ++runs_;
+    return NST_OK;
+}
+
+void nst_session::selection(nst_selection *out) const {
+    *out = {};
+    out->path = plan_ != nullptr ? path_ : NST_NONE;
+    out->mode = fused_ ? NST_MODE_FUSED : NST_MODE_CHAIN;
+    out->stages = plan_ != nullptr ? static_cast<uint32_t>(plan_->steps().size()) : 0;
+    out->runs = runs_;
+    out->last_run_ns = last_run_ns_;
+}

@@ -1,0 +1,204 @@
+#include "tables.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "status.h"
+
+namespace nestling {
+namespace {
+
+std::string text(const nst_text &value) { return std::string(value.data, value.bytes); }
+
+int corrupt(nst_error *err, const char *table) {
+    return failf(err, NST_E_CORRUPT, {.section = table, .stage = {}}, 0, 0,
+                 "the manifest changed while it was read");
+}
+
+// Appends the indices of `list`; false when the bytes are not what was checked.
+bool read_indices(nst_list list, std::vector<uint32_t> *out) {
+    out->reserve(list.count);
+    uint32_t index = 0;
+    int code = NST_OK;
+    while ((code = nst_list_next_index(&list, &index)) == NST_OK) {
+        out->push_back(index);
+    }
+    return code == NST_E_END;
+}
+
+bool read_bindings(const nst_bundle &bundle, nst_list list, std::vector<Binding> *out) {
+    out->reserve(list.count);
+    nst_text name{};
+    uint32_t constant = 0;
+    int code = NST_OK;
+    while ((code = nst_list_next_binding(&bundle, &list, &name, &constant)) == NST_OK) {
+        out->push_back({std::string_view(name.data, name.bytes), constant});
+    }
+    std::sort(out->begin(), out->end(),
+              [](const Binding &a, const Binding &b) { return a.name < b.name; });
+    return code == NST_E_END;
+}
+
+uint64_t distinct_bytes(const Tables &tables, const std::vector<Binding> &bindings) {
+    std::vector<uint32_t> used;
+    used.reserve(bindings.size());
+    for (const Binding &binding : bindings) {
+        used.push_back(binding.constant);
+    }
+    std::sort(used.begin(), used.end());
+    used.erase(std::unique(used.begin(), used.end()), used.end());
+    uint64_t bytes = 0;
+    for (const uint32_t constant : used) {
+        bytes += tables.constants[constant].size;
+    }
+    return bytes;
+}
+
+int read_constants(const nst_bundle &bundle, Tables *out, nst_error *err) {
+    out->constants.resize(bundle.count[NST_CONSTANTS]);
+    for (uint32_t i = 0; i < out->constants.size(); ++i) {
+        nst_constant_info info;
+        if (nst_bundle_constant(&bundle, i, &info) != NST_OK) {
+            return corrupt(err, "constants");
+        }
+        Constant &constant = out->constants[i];
+        constant.key = std::string_view(info.key.data, info.key.bytes);
+        constant.data = info.data;
+        constant.size = info.size;
+        constant.section = info.section;
+        constant.has_layout = info.has_layout;
+        constant.dtype = info.dtype;
+        if (info.has_layout) {
+            constant.shape.assign(info.shape, info.shape + info.rank);
+            constant.dim_order.assign(info.dim_order, info.dim_order + info.rank);
+        }
+    }
+    return NST_OK;
+}
+
+int read_stages(const nst_bundle &bundle, Tables *out, nst_error *err) {
+    out->stages.resize(bundle.count[NST_STAGES]);
+    for (uint32_t i = 0; i < out->stages.size(); ++i) {
+        nst_stage_info info;
+        Stage &stage = out->stages[i];
+        if (nst_bundle_stage(&bundle, i, &info) != NST_OK ||
+            !read_indices(info.inputs, &stage.inputs) ||
+            !read_indices(info.outputs, &stage.outputs) ||
+            !read_bindings(bundle, info.bindings, &stage.bindings)) {
+            return corrupt(err, "stages");
+        }
+        stage.name = text(info.name);
+        stage.program = info.program;
+        stage.first = info.first;
+        stage.last = info.last;
+        stage.level = info.level;
+        stage.bits = info.bits;
+        stage.macs = info.macs;
+        stage.arena_bytes = info.arena_bytes;
+        stage.weight_bytes = distinct_bytes(*out, stage.bindings);
+        out->arena_bytes = std::max(out->arena_bytes, info.arena_bytes);
+        out->max_arguments =
+            std::max(out->max_arguments, stage.inputs.size() + stage.outputs.size());
+    }
+    return NST_OK;
+}
+
+int read_paths(const nst_bundle &bundle, Tables *out, nst_error *err) {
+    out->paths.resize(bundle.count[NST_PATHS]);
+    for (uint32_t i = 0; i < out->paths.size(); ++i) {
+        nst_path_info info;
+        Path &path = out->paths[i];
+        if (nst_bundle_path(&bundle, i, &info) != NST_OK ||
+            !read_indices(info.chain, &path.chain)) {
+            return corrupt(err, "paths");
+        }
+        path.name = text(info.name);
+        path.fused = info.fused;
+        path.parameters = info.parameters;
+        path.macs = info.macs;
+        path.weight_bytes = info.weight_bytes;
+    }
+    return NST_OK;
+}
+
+void count_buffers(Tables *tables) {
+    std::vector<uint32_t> writers(tables->slots.size());
+    for (const Stage &stage : tables->stages) {
+        for (const uint32_t slot : stage.outputs) {
+            const bool in_and_out = std::find(stage.inputs.begin(), stage.inputs.end(), slot) !=
+                                    stage.inputs.end();
+            writers[slot] += in_and_out ? 2 : 1;
+        }
+    }
+    for (size_t i = 0; i < tables->slots.size(); ++i) {
+        Slot &slot = tables->slots[i];
+        const bool twice = writers[i] > 1 || slot.role == NST_STATE;
+        slot.buffers = slot.role == NST_INPUT && writers[i] > 0 ? 3 : twice ? 2 : 1;
+    }
+}
+
+int check_delegate_names(const Tables &tables, nst_error *err) {
+    std::unordered_map<std::string_view, uint32_t> meaning;
+    for (const Stage &stage : tables.stages) {
+        for (const Binding &binding : stage.bindings) {
+            if (tables.constants[binding.constant].has_layout) {
+                continue;  // resolved by the method itself; never enters the cache
+            }
+            const auto [entry, fresh] = meaning.emplace(binding.name, binding.constant);
+            if (!fresh && entry->second != binding.constant) {
+                return failf(err, NST_E_CORRUPT, {.section = "stages", .stage = stage.name},
+                             entry->second, binding.constant,
+                             "the weight %.80s means two constants",
+                             std::string(binding.name).c_str());
+            }
+        }
+    }
+    return NST_OK;
+}
+
+}  // namespace
+
+int Tables::read(const nst_bundle &bundle, nst_error *err) {
+    sections.resize(bundle.count[NST_SECTIONS]);
+    for (uint32_t i = 0; i < sections.size(); ++i) {
+        nst_section_info info;
+        if (nst_bundle_section(&bundle, i, &info) != NST_OK) {
+            return corrupt(err, "sections");
+        }
+        sections[i] = {text(info.name), info.offset, info.size};
+    }
+    slots.resize(bundle.count[NST_SLOTS]);
+    for (uint32_t i = 0; i < slots.size(); ++i) {
+        nst_slot_info info;
+        if (nst_bundle_slot(&bundle, i, &info) != NST_OK) {
+            return corrupt(err, "slots");
+        }
+        slots[i] = {text(info.name),
+                    info.dtype,
+                    info.role,
+                    std::vector<int32_t>(info.shape, info.shape + info.rank),
+                    info.bytes,
+                    1};
+    }
+    programs.resize(bundle.count[NST_PROGRAMS]);
+    for (uint32_t i = 0; i < programs.size(); ++i) {
+        nst_program_info info;
+        if (nst_bundle_program(&bundle, i, &info) != NST_OK) {
+            return corrupt(err, "programs");
+        }
+        programs[i] = {info.data, info.size, info.section, text(info.method)};
+    }
+    if (int code = read_constants(bundle, this, err); code != NST_OK) {
+        return code;
+    }
+    if (int code = read_stages(bundle, this, err); code != NST_OK) {
+        return code;
+    }
+    if (int code = read_paths(bundle, this, err); code != NST_OK) {
+        return code;
+    }
+    count_buffers(this);
+    return check_delegate_names(*this, err);
+}
+
+}  // namespace nestling
