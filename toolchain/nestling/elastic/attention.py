@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nestling.elastic.block import ElasticBlock, linear_slice, own_parameter, permute_rows
-from nestling.elastic.norms import RMSNorm, rms_norm
+from nestling.elastic.block import ElasticBlock, linear_slice, permute_rows
+from nestling.elastic.norms import RMSNorm
 from nestling.elastic.widths import DEFAULT_WIDTHS, resolve_widths
 from nestling.errors import ModelError
 
@@ -127,22 +127,18 @@ class ElasticAttention(ElasticBlock):
         q = _prefix_linear(h, self.q, q_rows, scale)
         k = _prefix_linear(h, self.k, kv_rows)
         v = _prefix_linear(h, self.v, kv_rows)
-        norms = None
-        if self.q_norm is not None and self.k_norm is not None:
-            norms = (self.q_norm.weight * self._scale, self.k_norm.weight, self.q_norm.eps)
         mask, cos, sin = split_context(context, self.masked, self.rotary)
         dropout = self.attention_dropout if self.training else None
-        heads = attend(q, k, v, width, self.head_dim, mask, cos, sin, norms, dropout)
-        heads = self._observe(heads)
+        if self.q_norm is not None and self.k_norm is not None:
+            q = self.q_norm(split_heads(q, self.head_dim), self._scale)
+            k = self.k_norm(split_heads(k, self.head_dim))
+        heads = self._observe(attend(q, k, v, width, self.head_dim, mask, cos, sin, dropout))
         return F.linear(heads, self.o.weight[:, :q_rows].contiguous(), self.o.bias)
 
     def cut(self, first: int, last: int, *, level: int) -> nn.Module:
         """Return plain attention with groups `first..last-1`."""
         q_rows = slice(first * self.query_width, last * self.query_width)
         kv_rows = slice(first * self.head_dim, last * self.head_dim)
-        norms = None
-        if self.q_norm is not None and self.k_norm is not None:
-            norms = (self.q_norm.weight.detach() * self._scale, self.k_norm.weight.detach())
         return Attention(
             q=linear_slice(self.q, q_rows, scale=self._scale if self.q_norm is None else 1.0),
             k=linear_slice(self.k, kv_rows),
@@ -151,8 +147,8 @@ class ElasticAttention(ElasticBlock):
             head_dim=self.head_dim,
             masked=self.masked,
             rotary=self.rotary,
-            norms=norms,
-            norm_eps=0.0 if self.q_norm is None else self.q_norm.eps,
+            q_norm=None if self.q_norm is None else self.q_norm.scaled(self._scale),
+            k_norm=None if self.k_norm is None else self.k_norm.scaled(1.0),
         )
 
     def magnitude(self) -> Tensor:
@@ -188,8 +184,8 @@ class Attention(nn.Module):
         head_dim: int,
         masked: bool,
         rotary: bool,
-        norms: tuple[Tensor, Tensor] | None,
-        norm_eps: float,
+        q_norm: RMSNorm | None,
+        k_norm: RMSNorm | None,
     ) -> None:
         super().__init__()
         self.q = q
@@ -199,19 +195,18 @@ class Attention(nn.Module):
         self.head_dim = head_dim
         self.masked = masked
         self.rotary = rotary
-        self.q_norm = None if norms is None else own_parameter(norms[0])
-        self.k_norm = None if norms is None else own_parameter(norms[1])
-        self.norm_eps = norm_eps
+        self.q_norm = q_norm
+        self.k_norm = k_norm
 
     def forward(self, h: Tensor, *context: Tensor) -> Tensor:
         """Return the contribution of the groups, (batch, positions, dim)."""
         groups = self.k.out_features // self.head_dim
         mask, cos, sin = split_context(context, self.masked, self.rotary)
-        norms = None
-        if self.q_norm is not None and self.k_norm is not None:
-            norms = (self.q_norm, self.k_norm, self.norm_eps)
         q, k, v = self.q(h), self.k(h), self.v(h)
-        y = attend(q, k, v, groups, self.head_dim, mask, cos, sin, norms)
+        if self.q_norm is not None and self.k_norm is not None:
+            q = self.q_norm(split_heads(q, self.head_dim))
+            k = self.k_norm(split_heads(k, self.head_dim))
+        y = attend(q, k, v, groups, self.head_dim, mask, cos, sin)
         return self.o(y)  # type: ignore[no-any-return]
 
 
@@ -224,57 +219,64 @@ def attend(
     mask: Tensor | None = None,
     cos: Tensor | None = None,
     sin: Tensor | None = None,
-    norms: tuple[Tensor, Tensor, float] | None = None,
     dropout: float | None = None,
 ) -> Tensor:
     """Attend, in operators that XNNPACK takes; queries come scaled.
 
+    Products are batched over one axis, because with two torch.matmul leaves copies behind that no
+    backend takes.
+
     Args:
-        q: (batch, positions, groups * queries per group * head_dim).
-        k: (batch, positions, groups * head_dim).
-        v: As `k`.
+        q: (batch, positions, groups * queries per group * head_dim), or its heads already split.
+        k: (batch, positions, groups * head_dim), or its heads already split.
+        v: (batch, positions, groups * head_dim).
         groups: Key-value groups.
         head_dim: Width of one head.
-        mask: Added to the scores.
+        mask: Added to the scores: (1 or positions, positions), or (batch, 1, 1 or positions,
+            positions).
         cos: First rotary table.
         sin: Second rotary table.
-        norms: Scales of the query and key norms, and their epsilon.
         dropout: Training only: probability of dropping weights. Selects torch's fused kernel.
 
     Returns:
-        Shaped like `q`.
+        (batch, positions, groups * queries per group * head_dim).
     """
-    batch, positions, width = q.shape
-    repeat = width // (groups * head_dim)
-    q = q.reshape(batch, positions, groups * repeat, head_dim)
-    k = k.reshape(batch, positions, groups, head_dim)
-    v = v.reshape(batch, positions, groups, head_dim).transpose(1, 2)
-    if norms is not None:
-        q, k = rms_norm(q, norms[0], norms[2]), rms_norm(k, norms[1], norms[2])
+    batch, positions, _ = v.shape
+    q, k, v = split_heads(q, head_dim), split_heads(k, head_dim), split_heads(v, head_dim)
+    heads = q.shape[2]
+    repeat = heads // groups
     if cos is not None and sin is not None:
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     if dropout is not None:
-        q, k = q.transpose(1, 2), k.transpose(1, 2)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         y = F.scaled_dot_product_attention(
             q, k, v, mask, dropout_p=dropout, scale=1.0, enable_gqa=repeat > 1
         )
-        return y.transpose(1, 2).reshape(batch, positions, width)
-    if repeat == 1:
-        scores = torch.matmul(q.transpose(1, 2), k.permute(0, 2, 3, 1))
-        if mask is not None:
-            scores = scores + mask
-        y = torch.matmul(torch.softmax(scores, dim=-1), v)
-        return y.transpose(1, 2).reshape(batch, positions, width)
+        return y.transpose(1, 2).reshape(batch, positions, heads * head_dim)
     # The queries of a group are rows of one product with the group's keys: nothing is repeated.
-    q = q.reshape(batch, positions, groups, repeat, head_dim).permute(0, 2, 3, 1, 4)
-    q = q.reshape(batch, groups, repeat * positions, head_dim)
-    scores = torch.matmul(q, k.permute(0, 2, 3, 1))
+    q = q.transpose(1, 2).reshape(batch * groups, repeat * positions, head_dim)
+    k = k.permute(0, 2, 3, 1).reshape(batch * groups, head_dim, positions)
+    v = v.transpose(1, 2).reshape(batch * groups, positions, head_dim)
+    scores = torch.bmm(q, k)
     if mask is not None:
-        scores = scores.reshape(batch, groups * repeat, positions, -1) + mask
-        scores = scores.reshape(batch, groups, repeat * positions, -1)
-    y = torch.matmul(torch.softmax(scores, dim=-1), v)
-    y = y.reshape(batch, groups, repeat, positions, head_dim).permute(0, 3, 1, 2, 4)
-    return y.reshape(batch, positions, width)
+        shape = scores.shape
+        if mask.dim() > 2:
+            scores = scores.reshape(batch, heads, positions, positions) + mask
+        elif repeat > 1:
+            scores = scores.reshape(batch * heads, positions, positions) + mask
+        else:
+            scores = scores + mask
+        scores = scores.reshape(shape)
+    y = torch.bmm(torch.softmax(scores, dim=-1), v)
+    y = y.reshape(batch, heads, positions, head_dim).transpose(1, 2)
+    return y.reshape(batch, positions, heads * head_dim)
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """Return (batch, positions, heads, head_dim) of (batch, positions, heads * head_dim)."""
+    if x.dim() == 4:
+        return x
+    return x.reshape(x.shape[0], x.shape[1], x.shape[2] // head_dim, head_dim)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
