@@ -134,7 +134,7 @@ class ElasticInvertedResidual(ElasticBlock):
         """
         with torch.no_grad():
             scale: Tensor = self.depthwise_norm.weight.abs()
-            scale = scale * self.project.weight.norm(dim=(0, 2, 3))
+            scale = scale * self.project.weight.square().sum(dim=(0, 2, 3)).sqrt()
         return scale
 
     def permute(self, order: Tensor) -> None:
