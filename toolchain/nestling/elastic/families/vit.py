@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nestling.elastic.attention import ElasticAttention
+from nestling.elastic.batch_norm import ConvNorm
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.elastic.supernet import Supernet
@@ -28,6 +29,9 @@ class ElasticViT(Supernet):
         hidden: Hidden neurons.
         classes: Number of classes; 0 for the normalised stream instead of logits.
         channels: Channels of the input.
+        stem: Channels of a 3x3 convolution with batch norm and ReLU before the patches, or None
+            without one. With it the patches are normalised, too, and small models on small data
+            learn several times faster (Xiao et al., arXiv 2106.14881).
         widths: Levels of the feed-forward blocks.
         heads_widths: Levels of the attention blocks. Default: `widths` if those are fractions,
             rounded up to whole heads.
@@ -51,6 +55,7 @@ class ElasticViT(Supernet):
         hidden: int | None = None,
         classes: int = 1000,
         channels: int = 3,
+        stem: int | None = None,
         widths: Sequence[float | int] = DEFAULT_WIDTHS,
         heads_widths: Sequence[float | int] | None = None,
         depths: Sequence[float | int] | None = None,
@@ -69,7 +74,7 @@ class ElasticViT(Supernet):
             )
         hidden = round(dim * mlp_ratio) if hidden is None else hidden
         patches = (height // patch_height) * (width // patch_width)
-        stem = PatchStem(channels, dim, (patch_height, patch_width), patches, dropout)
+        patch_stem = PatchStem(channels, dim, (patch_height, patch_width), patches, dropout, stem)
         blocks: list[ElasticBlock] = []
         for layer in range(depth):
             blocks.append(
@@ -99,7 +104,7 @@ class ElasticViT(Supernet):
                 )
             )
         super().__init__(
-            stem,
+            patch_stem,
             blocks,
             ClassTokenHead(dim, classes, eps),
             inputs={"pixels": torch.zeros(1, channels, height, width)},
@@ -112,13 +117,25 @@ class ElasticViT(Supernet):
 
 
 class PatchStem(nn.Module):
-    """Patch embedding, class token, position embedding."""
+    """Perhaps a convolution; patch embedding, class token, position embedding."""
 
     def __init__(
-        self, channels: int, dim: int, patch: tuple[int, int], patches: int, dropout: float = 0.0
+        self,
+        channels: int,
+        dim: int,
+        patch: tuple[int, int],
+        patches: int,
+        dropout: float = 0.0,
+        convolution: int | None = None,
     ) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(channels, dim, patch, stride=patch)
+        self.projection: nn.Module
+        if convolution is None:
+            self.projection = nn.Conv2d(channels, dim, patch, stride=patch)
+        else:
+            early = nn.Conv2d(channels, convolution, 3, padding=1, bias=False)
+            project = nn.Conv2d(convolution, dim, patch, stride=patch, bias=False)
+            self.projection = nn.Sequential(ConvNorm(early, nn.ReLU()), ConvNorm(project))
         self.class_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.positions = nn.Parameter(torch.randn(1, patches + 1, dim) * 0.02)
         self.dropout = nn.Dropout(dropout)
