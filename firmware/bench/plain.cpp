@@ -81,6 +81,14 @@ void PlainModel::bind_inputs(const std::vector<std::string> &files) {
             info->scalar_type()));
         inputs_.emplace_back(*tensors_.back());
     }
+    for (size_t index = 0; index < meta.num_outputs(); ++index) {
+        const auto info = meta.output_tensor_meta(index);
+        if (info.ok() && !info->is_memory_planned()) {
+            outputs_.emplace_back(info->nbytes());
+            check(method_->set_output_data_ptr(outputs_.back().data(), info->nbytes(), index),
+                  "set_output_data_ptr");
+        }
+    }
     run();
 }
 

@@ -24,7 +24,8 @@ class PlainModel {
     // input without a file gets values of its own making.
     void bind_inputs(const std::vector<std::string> &files);
 
-    // Inputs are set again at each run, as every caller of a stock program has to.
+    // Inputs are set again at each run, as every caller of a stock program has to: it copies them
+    // unless it was planned to read them where they are.
     void run();
 
     // The first output; float32 ones only, others give an empty list.
@@ -36,6 +37,7 @@ class PlainModel {
     std::vector<std::vector<uint8_t>> bytes_;
     std::vector<executorch::extension::TensorPtr> tensors_;
     std::vector<executorch::runtime::EValue> inputs_;
+    std::vector<std::vector<uint8_t>> outputs_;  // of programs that were planned without their own
 };
 
 }  // namespace nestling_bench
