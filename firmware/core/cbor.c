@@ -59,9 +59,25 @@ bool nst_take_null(nst_cursor *cursor) {
     return taken;
 }
 
-/* The bits of an f32 as f16 would lose nothing: then the f32 form is not the shortest one. */
-static bool fits_half(double value) {
-    return (double)zcbor_float16_to_32(zcbor_float32_to_16((float)value)) == value;
+/* Whether a finite f32 is an f16 too: then the f32 form is not the shortest one. */
+static bool fits_half(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t exponent = (bits >> 23) & 0xFF; /* biased by 127; f16 is normal from 113 to 142 */
+    uint32_t mantissa = bits & 0x7FFFFF;     /* 23 bits, of which f16 keeps the upper 10 */
+    if (exponent == 0) {
+        return mantissa == 0; /* zero, or far below the smallest f16 */
+    }
+    if (exponent >= 113 && exponent <= 142) {
+        return (mantissa & 0x1FFF) == 0;
+    }
+    if (exponent >= 103 && exponent < 113) {
+        /* A subnormal f16 is a multiple of 2^-24: so many low bits must be zero, the leading one
+         * included. */
+        uint32_t dropped = 13 + (113 - exponent);
+        return ((mantissa | 0x800000) & ((1u << dropped) - 1)) == 0;
+    }
+    return false;
 }
 
 bool nst_take_float(nst_cursor *cursor, double *out) {
@@ -76,7 +92,7 @@ bool nst_take_float(nst_cursor *cursor, double *out) {
     if (width == 0xFB) {
         return *out < -(double)FLT_MAX || *out > (double)FLT_MAX || (double)(float)*out != *out;
     }
-    return width == 0xF9 || !fits_half(*out);
+    return width == 0xF9 || !fits_half((float)*out);
 }
 
 bool nst_take_text(nst_cursor *cursor, nst_text *out) {

@@ -175,26 +175,31 @@ static bool decode_bindings(nst_cursor *cursor, nst_list *out) {
     return true;
 }
 
-static bool decode_stage_head(nst_cursor *cursor, nst_stage_info *out) {
-    struct stage_head_r head;
-    TAKE(cursor, stage_head, &head);
-    out->bits = head.stage_head_bits;
-    out->first = head.stage_head_first;
-    out->last = head.stage_head_last;
-    out->level = head.stage_head_level;
-    out->macs = head.stage_head_macs;
-    return name_of(head.stage_head_name, &out->name) && out->bits >= 1 && out->bits <= 64;
+/* One member of a map whose value is a number or a name. */
+static bool member_u32(nst_cursor *cursor, const char *key, uint32_t *out) {
+    return nst_take_key(cursor, key) && nst_take_u32(cursor, out);
+}
+
+static bool member_u64(nst_cursor *cursor, const char *key, uint64_t *out) {
+    return nst_take_key(cursor, key) && nst_take_u64(cursor, out);
+}
+
+static bool member_name(nst_cursor *cursor, const char *key, nst_text *out) {
+    return nst_take_key(cursor, key) && nst_take_name(cursor, out);
 }
 
 bool nst_decode_stage(nst_cursor *cursor, nst_stage_info *out) {
     uint32_t members = 0;
-    return nst_take_map(cursor, &members) && members == 11 && decode_stage_head(cursor, out) &&
-           nst_take_key(cursor, "inputs") && decode_indexes(cursor, &out->inputs) &&
-           nst_take_key(cursor, "outputs") && decode_indexes(cursor, &out->outputs) &&
-           out->outputs.count >= 1 && nst_take_key(cursor, "program") &&
-           nst_take_u32(cursor, &out->program) && nst_take_key(cursor, "bindings") &&
-           decode_bindings(cursor, &out->bindings) && nst_take_key(cursor, "arena_bytes") &&
-           nst_take_u64(cursor, &out->arena_bytes);
+    return nst_take_map(cursor, &members) && members == 11 &&
+           member_u32(cursor, "bits", &out->bits) && out->bits >= 1 && out->bits <= 64 &&
+           member_u32(cursor, "last", &out->last) && member_u64(cursor, "macs", &out->macs) &&
+           member_name(cursor, "name", &out->name) && member_u32(cursor, "first", &out->first) &&
+           member_u32(cursor, "level", &out->level) && nst_take_key(cursor, "inputs") &&
+           decode_indexes(cursor, &out->inputs) && nst_take_key(cursor, "outputs") &&
+           decode_indexes(cursor, &out->outputs) && out->outputs.count >= 1 &&
+           member_u32(cursor, "program", &out->program) && nst_take_key(cursor, "bindings") &&
+           decode_bindings(cursor, &out->bindings) &&
+           member_u64(cursor, "arena_bytes", &out->arena_bytes);
 }
 
 /* A map of names to numbers, its keys in canonical order and therefore unique. */
@@ -220,21 +225,6 @@ static bool decode_figures(nst_cursor *cursor, nst_list *out) {
     return true;
 }
 
-static bool decode_path_head(nst_cursor *cursor, nst_path_info *out) {
-    struct path_head_r head;
-    TAKE(cursor, path_head, &head);
-    out->macs = head.path_head_macs;
-    return name_of(head.path_head_name, &out->name);
-}
-
-static bool decode_path_tail(nst_cursor *cursor, nst_path_info *out) {
-    struct path_tail_r tail;
-    TAKE(cursor, path_tail, &tail);
-    out->parameters = tail.path_tail_parameters;
-    out->weight_bytes = tail.path_tail_weight_bytes;
-    return true;
-}
-
 /* Whether the next key is `key`; takes it if so. A key that is neither this nor the one expected
  * after it fails there. */
 static bool take_optional_key(nst_cursor *cursor, const char *key, uint32_t *members) {
@@ -250,9 +240,9 @@ static bool take_optional_key(nst_cursor *cursor, const char *key, uint32_t *mem
 bool nst_decode_path(nst_cursor *cursor, nst_path_info *out) {
     uint32_t members = 0;
     out->fused = NST_NONE;
-    if (!nst_take_map(cursor, &members) || members < 6 || !decode_path_head(cursor, out) ||
-        !nst_take_key(cursor, "chain") || !decode_indexes(cursor, &out->chain) ||
-        out->chain.count < 1) {
+    if (!nst_take_map(cursor, &members) || !member_u64(cursor, "macs", &out->macs) ||
+        !member_name(cursor, "name", &out->name) || !nst_take_key(cursor, "chain") ||
+        !decode_indexes(cursor, &out->chain) || out->chain.count < 1) {
         return false;
     }
     if (take_optional_key(cursor, "fused", &members) &&
@@ -264,7 +254,9 @@ bool nst_decode_path(nst_cursor *cursor, nst_path_info *out) {
         return false;
     }
     return members == 6 && nst_take_key(cursor, "quality") &&
-           decode_figures(cursor, &out->quality) && decode_path_tail(cursor, out);
+           decode_figures(cursor, &out->quality) &&
+           member_u64(cursor, "parameters", &out->parameters) &&
+           member_u64(cursor, "weight_bytes", &out->weight_bytes);
 }
 
 bool nst_skip_entry(nst_table table, nst_cursor *cursor) {
@@ -308,23 +300,19 @@ bool nst_decode_name(nst_table table, nst_cursor cursor, nst_text *out) {
     switch (table) {
         case NST_SECTIONS:
             return nst_take_key(&cursor, "kind") && nst_take_text(&cursor, &text) &&
-                   nst_take_key(&cursor, "name") && nst_take_name(&cursor, out);
+                   member_name(&cursor, "name", out);
         case NST_SLOTS:
         case NST_POSITIONS:
-            return nst_take_key(&cursor, "name") && nst_take_name(&cursor, out);
+            return member_name(&cursor, "name", out);
         case NST_CONSTANTS:
-            return nst_take_key(&cursor, "key") && nst_take_name(&cursor, out);
+            return member_name(&cursor, "key", out);
         case NST_PROGRAMS:
-            return nst_take_key(&cursor, "size") && nst_take_u64(&cursor, &number) &&
-                   nst_take_key(&cursor, "method") && nst_take_name(&cursor, out);
+            return member_u64(&cursor, "size", &number) && member_name(&cursor, "method", out);
         case NST_STAGES:
-            return nst_take_key(&cursor, "bits") && nst_take_u64(&cursor, &number) &&
-                   nst_take_key(&cursor, "last") && nst_take_u64(&cursor, &number) &&
-                   nst_take_key(&cursor, "macs") && nst_take_u64(&cursor, &number) &&
-                   nst_take_key(&cursor, "name") && nst_take_name(&cursor, out);
+            return member_u64(&cursor, "bits", &number) && member_u64(&cursor, "last", &number) &&
+                   member_u64(&cursor, "macs", &number) && member_name(&cursor, "name", out);
         case NST_PATHS:
-            return nst_take_key(&cursor, "macs") && nst_take_u64(&cursor, &number) &&
-                   nst_take_key(&cursor, "name") && nst_take_name(&cursor, out);
+            return member_u64(&cursor, "macs", &number) && member_name(&cursor, "name", out);
         case NST_TABLES:
             break;
     }

@@ -252,7 +252,7 @@ class BundleBuilder:
         macs: int = 0,
         arena_bytes: int = 0,
     ) -> int:
-        """Add a stage and return its index; arguments as in `Stage`, `last` is `first` by default."""
+        """Add a stage and return its index; see `Stage`. `last` is `first` by default."""
         self._stages.append(
             Stage(
                 name=name,
