@@ -26,3 +26,16 @@ endif()
 
 list(PREPEND CMAKE_PREFIX_PATH "${EXECUTORCH_WHEEL_DIR}")
 find_package(executorch REQUIRED CONFIG)
+
+# The targets bring the package's absolute folder as a runtime path into everything that links them, which
+# installing does not take out again. A build tree finds the libraries through CMake's own build path and an
+# installed library through $ORIGIN, so what is shipped need not name a folder of the machine that built it.
+get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
+list(FILTER targets INCLUDE REGEX "^executorch::")
+foreach(target IN LISTS targets)
+    get_target_property(options ${target} INTERFACE_LINK_OPTIONS)
+    if(options)
+        list(FILTER options EXCLUDE REGEX "^LINKER:-rpath,/")
+        set_target_properties(${target} PROPERTIES INTERFACE_LINK_OPTIONS "${options}")
+    endif()
+endforeach()
