@@ -6,6 +6,11 @@ export PATH="$PWD/.venv/bin:$PATH"
 
 readonly BUILD=build/sanitize
 
+# One build at a time: two ninjas in one folder spoil each other's log.
+mkdir -p "$BUILD"
+exec 9>"$BUILD/.lock"
+flock 9
+
 cmake -S firmware -B "$BUILD" -G Ninja --log-level=WARNING \
     -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     -DNESTLING_CORE_ONLY=ON -DNESTLING_BUILD_TESTS=ON -DNESTLING_SANITIZE=ON
