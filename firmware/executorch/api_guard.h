@@ -4,6 +4,7 @@
 #include <new>
 #include <system_error>
 
+#include "log.h"
 #include "status.h"
 
 namespace nestling {
@@ -12,8 +13,10 @@ inline int null_argument(nst_error *err) {
     return failf(err, NST_E_ARGUMENT, {}, 0, 0, "a null pointer was given");
 }
 
+// Nothing is printed either: ExecuTorch's log lines become reasons of errors or vanish.
 template <typename Work>
 int guarded(nst_error *err, Work work) {
+    const LogCapture quiet;
     try {
         return work();
     } catch (const std::bad_alloc &) {

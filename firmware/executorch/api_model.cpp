@@ -124,8 +124,10 @@ int nst_model_close(nst_model *model, nst_error *err) {
         return failf(err, NST_E_STATE, {}, 0, users,
                      "%u sessions or prefetches of the model still exist", users);
     }
-    delete model;
-    return NST_OK;
+    return guarded(err, [&]() -> int {
+        delete model;
+        return NST_OK;
+    });
 }
 
 const nst_bundle *nst_model_bundle(const nst_model *model) {
@@ -275,18 +277,20 @@ int nst_model_evict_stage(nst_model *model, uint32_t stage, nst_error *err) {
     if (!in_range(model->tables().stages, stage, "stage", err)) {
         return NST_E_NOT_FOUND;
     }
-    return model->residency().evict(stage, err);
+    return guarded(err, [&] { return model->residency().evict(stage, err); });
 }
 
 int nst_model_evict_unused(nst_model *model, uint64_t *out_bytes, nst_error *err) {
     if (model == nullptr) {
         return null_argument(err);
     }
-    const uint64_t bytes = model->residency().evict_unused();
-    if (out_bytes != nullptr) {
-        *out_bytes = bytes;
-    }
-    return NST_OK;
+    return guarded(err, [&]() -> int {
+        const uint64_t bytes = model->residency().evict_unused();
+        if (out_bytes != nullptr) {
+            *out_bytes = bytes;
+        }
+        return NST_OK;
+    });
 }
 
 int nst_model_stage_stats(nst_model *model, uint32_t stage, nst_stage_stats *out, nst_error *err) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "log.h"
 #include "status.h"
 
 nst_prefetch::nst_prefetch(nst_model &model, const nestling::Plan &plan, nst_progress progress,
@@ -32,6 +33,7 @@ bool nst_prefetch::report(uint32_t stages_left) {
 }
 
 void nst_prefetch::work() {
+    const nestling::LogCapture quiet;
     try {
         total_bytes_ = model_.residency().missing_bytes(plan_.stages());
         if (!report(static_cast<uint32_t>(plan_.stages().size()))) {
