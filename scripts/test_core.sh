@@ -15,4 +15,5 @@ cmake -S firmware -B "$BUILD" -G Ninja --log-level=WARNING \
     -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     -DNESTLING_CORE_ONLY=ON -DNESTLING_BUILD_TESTS=ON -DNESTLING_SANITIZE=ON
 cmake --build "$BUILD" --parallel "${NESTLING_JOBS:-2}"
+exec 9>&-
 ctest --test-dir "$BUILD" --output-on-failure --no-tests=error "$@"
