@@ -14,6 +14,7 @@
  *      {"plain": {code: count}, "rehashed": {code: count}}
  *   Y  policy: doubles; see policy_requests below.
  */
+#include <float.h>
 #include <sanitizer/asan_interface.h>
 #include <stdlib.h>
 #include <string.h>
@@ -243,7 +244,13 @@ static void do_policy(const uint8_t *payload, size_t bytes) {
     }
     fputs("], \"costs\": [", stdout);
     for (uint32_t i = 0; sound && i < paths; i++) {
-        printf("%s%.17g", i > 0 ? ", " : "", nst_policy_cost_us(&policy, i));
+        double cost = nst_policy_cost_us(&policy, i);
+        fputs(i > 0 ? ", " : "", stdout);
+        if (cost > DBL_MAX) {
+            fputs("1e999", stdout); /* JSON has no infinity */
+        } else {
+            printf("%.17g", cost);
+        }
     }
     puts("]}");
     free(numbers);

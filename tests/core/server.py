@@ -11,10 +11,12 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "sanitize"
@@ -108,3 +110,11 @@ class Reader:
         self._process.stdin.close()
         code = self._process.wait(timeout=60)
         assert code == 0, self._process.stderr.read().decode()
+
+
+@pytest.fixture(scope="session")
+def reader() -> Iterator[Reader]:
+    """The C reader; conftest.py of each folder that asks it imports this."""
+    process = Reader()
+    yield process
+    process.close()

@@ -1,0 +1,3 @@
+from core.server import reader
+
+__all__ = ["reader"]
