@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
-import torch
-from torch.export import ExportedProgram
-
-from nestling.targets.lowered import LoweredProgram
+_Entry = TypeVar("_Entry")
 
 LOWERING_VERSION = 1
 """Raise when a change of this package changes what lowering gives for the same graph."""
@@ -25,31 +24,15 @@ def default_cache_dir() -> Path:
     return Path(base) / "nestling"
 
 
-def program_key(program: ExportedProgram, target: str) -> str:
-    """SHA-256 of everything that decides what lowering ``program`` for ``target`` gives, in hex."""
-    digest = hashlib.sha256()
-    versions = [f"{p}={version(p)}" for p in ("torch", "executorch", "torchao")]
-    digest.update(repr([LOWERING_VERSION, target, versions]).encode())
-    digest.update(program.graph_module.code.encode())
-    digest.update(str(program.graph_signature).encode())
-    for node in program.graph.nodes:
-        if node.op == "placeholder":
-            value = node.meta.get("val")
-            if isinstance(value, torch.Tensor):
-                digest.update(repr([node.name, value.dtype, tuple(value.shape)]).encode())
-    for name, tensor in sorted({**program.state_dict, **program.constants}.items()):
-        if isinstance(tensor, torch.Tensor):
-            digest.update(repr([name, tensor.dtype, tuple(tensor.shape)]).encode())
-            digest.update(
-                tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()
-                if tensor.dim()
-                else repr(tensor.item()).encode()
-            )
-    return digest.hexdigest()
+def cache_key(kind: str, target: str, digest: bytes) -> str:
+    """Name of a cache entry: SHA-256, in hex, of what was lowered, for what and by what."""
+    versions = [f"{package}={version(package)}" for package in ("torch", "executorch", "torchao")]
+    about = repr([LOWERING_VERSION, kind, target, versions]).encode()
+    return hashlib.sha256(about + digest).hexdigest()
 
 
 class LoweringCache:
-    """A folder of lowered programs named by :func:`program_key`.
+    """A folder of lowered programs and templates named by :func:`cache_key`.
 
     Safe to share between processes: entries are written whole, through a rename.
     """
@@ -57,20 +40,20 @@ class LoweringCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_cache_dir()
 
-    def load(self, key: str) -> LoweredProgram | None:
+    def load(self, key: str, read: Callable[[bytes], _Entry]) -> _Entry | None:
         """Return the entry, or ``None`` if it is absent or unreadable (then it is made again)."""
         try:
-            return LoweredProgram.from_bytes(self._path(key).read_bytes())
+            return read(self._path(key).read_bytes())
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             return None
 
-    def store(self, key: str, lowered: LoweredProgram) -> None:
+    def store(self, key: str, data: bytes) -> None:
         """Write the entry; a full disk or a read-only folder only costs the next export time."""
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(lowered.to_bytes())
+                file.write(data)
             os.replace(file.name, path)
         except OSError:
             return

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from executorch.exir.scalar_type import ScalarType
 
-EXECUTORCH_DTYPES: dict[ScalarType, str] = {
+from nestling.bundle.manifest import DType
+
+EXECUTORCH_DTYPES: dict[ScalarType, DType] = {
     ScalarType.FLOAT: "f32",
     ScalarType.HALF: "f16",
     ScalarType.LONG: "i64",
@@ -15,7 +17,7 @@ EXECUTORCH_DTYPES: dict[ScalarType, str] = {
     ScalarType.BOOL: "bool",
 }
 
-TORCH_DTYPES: dict[torch.dtype, str] = {
+TORCH_DTYPES: dict[torch.dtype, DType] = {
     torch.float32: "f32",
     torch.float16: "f16",
     torch.int64: "i64",

@@ -7,6 +7,8 @@ from typing import Any
 
 import cbor2
 
+from nestling.bundle.manifest import DType
+
 
 @dataclass(frozen=True)
 class TensorLayout:
@@ -18,9 +20,18 @@ class TensorLayout:
         dim_order: the dimensions as they follow each other in memory.
     """
 
-    dtype: str
+    dtype: DType
     shape: tuple[int, ...]
     dim_order: tuple[int, ...]
+
+    def to_list(self) -> list[Any]:
+        """Plain values for CBOR."""
+        return [self.dtype, list(self.shape), list(self.dim_order)]
+
+    @staticmethod
+    def from_list(values: list[Any]) -> TensorLayout:
+        """Read what :meth:`to_list` gave."""
+        return TensorLayout(values[0], tuple(values[1]), tuple(values[2]))
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,9 @@ class LoweredProgram:
 
     Attributes:
         program: a whole ``.pte`` with the single method ``forward``.
-        constants: the name the program uses -> what it must find there.
+        constants: the name the program uses -> what it must find there. Names that a delegate
+            uses are symbols, numbered in the order of their use (see :func:`symbol`); whoever
+            packs the program replaces them by names that are unique in a process.
         arena_bytes: memory that ExecuTorch plans for the method, in bytes.
         delegated: number of graph operators that run inside delegates.
         portable: names of the operators that stayed outside, sorted, one entry a call.
@@ -60,12 +73,7 @@ class LoweredProgram:
             {
                 "program": self.program,
                 "constants": {
-                    name: [
-                        c.data,
-                        None
-                        if c.layout is None
-                        else [c.layout.dtype, list(c.layout.shape), list(c.layout.dim_order)],
-                    ]
+                    name: [c.data, None if c.layout is None else c.layout.to_list()]
                     for name, c in self.constants.items()
                 },
                 "arena_bytes": self.arena_bytes,
@@ -78,14 +86,12 @@ class LoweredProgram:
     def from_bytes(data: bytes) -> LoweredProgram:
         """Read what :meth:`to_bytes` wrote."""
         raw: dict[str, Any] = cbor2.loads(data)
-        constants = {}
-        for name, (payload, layout) in raw["constants"].items():
-            constants[name] = ExternalConstant(
-                payload,
-                None
-                if layout is None
-                else TensorLayout(layout[0], tuple(layout[1]), tuple(layout[2])),
+        constants = {
+            name: ExternalConstant(
+                payload, None if layout is None else TensorLayout.from_list(layout)
             )
+            for name, (payload, layout) in raw["constants"].items()
+        }
         return LoweredProgram(
             raw["program"],
             constants,
@@ -93,3 +99,12 @@ class LoweredProgram:
             raw["delegated"],
             tuple(raw["portable"]),
         )
+
+
+def symbol(index: int, length: int) -> str:
+    """Placeholder of the ``index``-th constant name, ``length`` characters long.
+
+    Programs with the same structure are the same bytes once their names are placeholders, and a
+    placeholder can be replaced in place because a name keeps its length.
+    """
+    return f"@{index:06d}".ljust(length, "@")

@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from nestling.errors import ExportError
 from nestling.quantize.static import quantize_static
-from nestling.targets.cache import LoweringCache, program_key
+from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
-from nestling.targets.xnnpack import lower_program, lower_whole, trace
+from nestling.targets.structure import (
+    Template,
+    has_static_ranges,
+    make_template,
+    structure_digest,
+    tensor_bytes,
+)
+from nestling.targets.xnnpack import TARGET, lower_program, lower_whole, trace
 
 _Job = TypeVar("_Job", "Job", "StaticJob")
 
@@ -93,12 +102,30 @@ def _lower(packed: bytes, cache_dir: str) -> bytes:
     with _named(job.name):
         program = trace(job.module, job.example_inputs)
         cache = LoweringCache(Path(cache_dir) if cache_dir else None)
-        key = program_key(program, "xnnpack")
-        lowered = cache.load(key)
-        if lowered is None:
-            lowered = lower_program(program)
-            cache.store(key, lowered)
-    return lowered.to_bytes()
+        return _lower_cached(program, cache).to_bytes()
+
+
+def _lower_cached(program: ExportedProgram, cache: LoweringCache) -> LoweredProgram:
+    """By structure where lowering only rearranges weights, else by content."""
+    structure = structure_digest(program)
+    template_key = cache_key("template", TARGET, structure)
+    template = cache.load(template_key, Template.from_bytes)
+    if template is not None:
+        return template.fill(program)
+    content = sha256(structure)
+    for tensor in program.state_dict.values():
+        content.update(tensor_bytes(tensor))
+    program_key = cache_key("program", TARGET, content.digest())
+    lowered = cache.load(program_key, LoweredProgram.from_bytes)
+    if lowered is not None:
+        return lowered
+    template = None if has_static_ranges(program) else make_template(program, lower_program)
+    if template is not None:
+        cache.store(template_key, template.to_bytes())
+        return template.fill(program)
+    lowered = lower_program(program)
+    cache.store(program_key, lowered.to_bytes())
+    return lowered
 
 
 def _lower_whole(packed: bytes, cache_dir: str) -> bytes:

@@ -7,6 +7,9 @@ import warnings
 from collections.abc import Sequence
 
 import torch
+from executorch.backends.xnnpack._passes.remove_noop_expand_copy_pass import (
+    RemoveNoopExpandCopyPass,
+)
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import (
     EdgeProgramManager,
@@ -23,7 +26,10 @@ from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from nestling.errors import ExportError
 from nestling.targets.dtypes import EXECUTORCH_DTYPES
-from nestling.targets.lowered import ExternalConstant, LoweredProgram, TensorLayout
+from nestling.targets.lowered import ExternalConstant, LoweredProgram, TensorLayout, symbol
+
+TARGET = "xnnpack"
+"""Name of this target in bundles and cache keys."""
 
 DELEGATE_ALIGNMENT = 16
 """Alignment of XNNPACK's serialised graph inside the program, in bytes."""
@@ -58,26 +64,28 @@ def trace(module: nn.Module, example_inputs: Sequence[torch.Tensor]) -> Exported
 
 
 def lower_program(program: ExportedProgram) -> LoweredProgram:
-    """Lower one exported program; every constant leaves the ``.pte``."""
+    """Lower one exported program; every constant leaves the ``.pte``.
+
+    XNNPACK names a constant by the hash of its bytes. The names are replaced by numbered symbols of
+    the same length, so that equal graphs give equal programs whatever their weights.
+    """
     edge = _to_edge(program)
     store = edge._named_data_store.get_named_data_store_output()
-    constants = {
-        name: ExternalConstant(bytes(store.buffers[entry.buffer_index]), None)
-        for name, entry in store.pte_data.items()
-    }
+    data = {name: bytes(store.buffers[e.buffer_index]) for name, e in store.pte_data.items()}
     edge._named_data_store = NamedDataStore()
     lowered = edge.to_executorch(_backend_config(external_constants=True))
     emitted = lowered._emitter_output
     plan = emitted.program.execution_plan[0]
     layouts = _external_layouts(lowered)
+    whole, constants = _number_symbols(bytes(lowered.buffer), data)
     for by_name in (emitted.external_constant_map or {}).values():
         for name, index in by_name.items():
-            data = bytes(emitted.external_constant_buffer[index])
-            constants[name] = ExternalConstant(data, layouts[name])
+            value = bytes(emitted.external_constant_buffer[index])
+            constants[name] = ExternalConstant(value, layouts[name])
     calls = [i.instr_args for chain in plan.chains for i in chain.instructions]
     portable = sorted(plan.operators[c.op_index].name for c in calls if isinstance(c, KernelCall))
     return LoweredProgram(
-        program=_without_weights(lowered),
+        program=whole,
         constants=constants,
         arena_bytes=sum(plan.non_const_buffer_sizes),
         delegated=sum(isinstance(c, DelegateCall) for c in calls),
@@ -94,7 +102,13 @@ def _to_edge(program: ExportedProgram) -> EdgeProgramManager:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("executorch").setLevel(logging.ERROR)
-        return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        return to_edge_transform_and_lower(
+            program,
+            # A batched matrix product decomposes into expansions that change nothing. Left in place
+            # they would split the delegate and copy every operand.
+            transform_passes=[RemoveNoopExpandCopyPass()],
+            partitioner=[XnnpackPartitioner()],
+        )
 
 
 def _backend_config(*, external_constants: bool) -> ExecutorchBackendConfig:
@@ -123,5 +137,16 @@ def _external_layouts(lowered: ExecutorchProgramManager) -> dict[str, TensorLayo
     return layouts
 
 
-def _without_weights(lowered: ExecutorchProgramManager) -> bytes:
-    return bytes(lowered.buffer)
+def _number_symbols(
+    program: bytes, data: dict[str, bytes]
+) -> tuple[bytes, dict[str, ExternalConstant]]:
+    """Replace every delegate's constant name by a symbol, numbered by first use."""
+    first_use = {name: program.find(name.encode()) for name in data}
+    constants = {}
+    for index, name in enumerate(sorted(data, key=first_use.__getitem__)):
+        if first_use[name] < 0:
+            raise ExportError("the program does not name a constant it exports", stage=name)
+        stand_in = symbol(index, len(name))
+        program = program.replace(name.encode(), stand_in.encode())
+        constants[stand_in] = ExternalConstant(data[name], None)
+    return program, constants

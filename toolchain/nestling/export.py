@@ -1,0 +1,199 @@
+"""From a trained supernet to a bundle: cut, quantise, lower, pack.
+
+Each step is one function that takes what the last one gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from nestling.elastic.subnet import Subnet
+from nestling.elastic.supernet import Supernet
+from nestling.packing import PackReport, PathPlan, pack
+from nestling.partition.calibrate import Samples, record_inputs
+from nestling.partition.cut import Cut, StageCut, StageKey, cut
+from nestling.partition.modules import FusedPath
+from nestling.quantize.dynamic import quantize_linears
+from nestling.quantize.schemes import Scheme, get_scheme
+from nestling.targets.lowered import LoweredProgram
+from nestling.targets.pool import (
+    Job,
+    Progress,
+    StaticJob,
+    lower_all,
+    lower_whole_all,
+    quantize_all,
+)
+
+Quality = Mapping[str, Mapping[str, float]]
+"""Path name -> metric name -> value."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made.
+
+    Attributes:
+        path: the bundle.
+        scheme: the quantisation scheme.
+        paths: names of the paths, small to large.
+        stages: number of stages, fused ones included.
+        pack: bytes by section and what sharing saved.
+        portable: stage name -> operators that no delegate took.
+    """
+
+    path: Path
+    scheme: str
+    paths: tuple[str, ...]
+    stages: int
+    pack: PackReport
+    portable: dict[str, tuple[str, ...]]
+
+
+def export_bundle(
+    supernet: Supernet,
+    out_path: Path,
+    *,
+    scheme: str = "fp32",
+    calibration: Sequence[tuple[Tensor, ...]] | None = None,
+    paths: Mapping[str, Subnet] | None = None,
+    jobs: int = 2,
+    cache_dir: Path | None = None,
+    fused: bool = True,
+    quality: Quality | None = None,
+    progress: Progress | None = None,
+    name: str | None = None,
+) -> ExportReport:
+    """Export every stage of ``supernet`` and its named paths into one ``.nest`` file.
+
+    Args:
+        supernet: trained; left unchanged.
+        out_path: written through a temporary file and a rename.
+        scheme: a name in :data:`nestling.quantize.schemes.SCHEMES`.
+        calibration: real inputs, each a tuple of tensors ``[batch, ...]``, for static schemes.
+        paths: named paths, small to large; default ``supernet.space.named``. A scheme that nests
+            bits adds ``<name>.q4`` for each.
+        jobs: processes that lower at once.
+        cache_dir: of lowered programs; default :func:`nestling.targets.cache.default_cache_dir`.
+        fused: also lower each named path in one piece.
+        quality: figures of each path to keep in the bundle.
+        progress: told about each finished step.
+        name: of the model in the bundle; default the file's stem.
+
+    Raises:
+        ModelError: the model cannot be cut as asked; names the module.
+        PathError: a path in ``paths`` does not exist in the supernet.
+        ExportError: unknown scheme, missing calibration, or a stage that cannot be lowered.
+    """
+    chosen = get_scheme(scheme)
+    pieces = cut(supernet, chosen)
+    modules = _quantize(supernet, pieces, chosen, calibration, jobs, progress)
+    plans = _plan_paths(supernet, pieces, chosen, paths)
+    programs = _lower(pieces, modules, plans if fused else [], jobs, cache_dir, progress)
+    report = pack(
+        supernet,
+        pieces,
+        programs,
+        plans,
+        out_path,
+        scheme=chosen,
+        name=name or out_path.stem,
+        quality=quality or {},
+    )
+    return ExportReport(
+        path=out_path,
+        scheme=scheme,
+        paths=tuple(plan.name for plan in plans),
+        stages=len(programs),
+        pack=report,
+        portable={_label(pieces, key): p.portable for key, p in programs.items() if p.portable},
+    )
+
+
+def lower_dense(
+    supernet: Supernet,
+    subnets: Mapping[str, Subnet],
+    *,
+    scheme: str = "fp32",
+    calibration: Sequence[tuple[Tensor, ...]] | None = None,
+    jobs: int = 2,
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """Lower each subnet alone and dense, as one would without nestling: the baseline.
+
+    Returns:
+        Name -> a plain ``.pte`` with one method ``forward`` and its weights inside.
+    """
+    chosen = get_scheme(scheme)
+    dense: dict[str, nn.Module] = {n: supernet.dense(s).eval() for n, s in subnets.items()}
+    inputs = tuple(supernet.example_inputs())
+    if chosen.activations == "dynamic":
+        dense = {n: quantize_linears(m, chosen, chosen.full_bits) for n, m in dense.items()}
+    elif chosen.activations == "static":
+        samples: Samples = record_inputs(supernet, calibration or ())[0]
+        static = [StaticJob(n, m, samples) for n, m in dense.items()]
+        dense = dict(zip(dense, quantize_all(static, processes=jobs), strict=True))
+    lowered = lower_whole_all(
+        [Job(n, m, inputs) for n, m in dense.items()], processes=jobs, progress=progress
+    )
+    return dict(zip(dense, lowered, strict=True))
+
+
+def _quantize(
+    supernet: Supernet,
+    pieces: Cut,
+    scheme: Scheme,
+    calibration: Sequence[tuple[Tensor, ...]] | None,
+    jobs: int,
+    progress: Progress | None,
+) -> dict[StageKey, nn.Module]:
+    modules: dict[StageKey, nn.Module] = {key: s.module for key, s in pieces.stages.items()}
+    if scheme.activations != "static":
+        return modules
+    samples = record_inputs(supernet, calibration or ())
+    static = [StaticJob(s.name, s.module, samples[k.position]) for k, s in pieces.stages.items()]
+    return dict(zip(modules, quantize_all(static, processes=jobs, progress=progress), strict=True))
+
+
+def _plan_paths(
+    supernet: Supernet, pieces: Cut, scheme: Scheme, paths: Mapping[str, Subnet] | None
+) -> list[PathPlan]:
+    plans = []
+    for bits in scheme.levels:
+        suffix = "" if bits == scheme.full_bits else f".q{bits}"
+        for name, subnet in (paths or supernet.space.named).items():
+            supernet.space.check(subnet)
+            plans.append(PathPlan(f"{name}{suffix}", subnet, bits, pieces.chain(subnet, bits)))
+    return plans
+
+
+def _lower(
+    pieces: Cut,
+    modules: dict[StageKey, nn.Module],
+    fused: list[PathPlan],
+    jobs: int,
+    cache_dir: Path | None,
+    progress: Progress | None,
+) -> dict[StageKey | str, LoweredProgram]:
+    """Lower all stages and the fused paths; the latter are found under the path's name."""
+    keys: list[StageKey | str] = []
+    work: list[Job] = []
+    for plan in fused:  # largest jobs first, so that no process idles at the end
+        stem, *blocks, head = (modules[key] for key in plan.chain)
+        example = pieces.stages[plan.chain[0]].example_inputs
+        keys.append(plan.name)
+        work.append(Job(f"path {plan.name}", FusedPath(stem, blocks, head).eval(), example))
+    for key, stage in pieces.stages.items():
+        keys.append(key)
+        work.append(Job(stage.name, modules[key], stage.example_inputs))
+    lowered = lower_all(work, processes=jobs, cache_dir=cache_dir, progress=progress)
+    return dict(zip(keys, lowered, strict=True))
+
+
+def _label(pieces: Cut, key: StageKey | str) -> str:
+    stage: StageCut | None = None if isinstance(key, str) else pieces.stages[key]
+    return str(key) if stage is None else stage.name

@@ -1,0 +1,246 @@
+"""From lowered stages to the tables and blobs of a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from nestling.bundle.manifest import SlotRole
+from nestling.bundle.writer import BundleBuilder
+from nestling.elastic.subnet import Subnet
+from nestling.elastic.supernet import Supernet
+from nestling.partition.cut import Cut, StageKey
+from nestling.quantize.schemes import Scheme
+from nestling.targets.dtypes import TORCH_DTYPES
+from nestling.targets.lowered import LoweredProgram, TensorLayout
+
+UNSHARED_SECTION = "fused"
+"""Blob of constants that only fused programs use; empty when the compiler folded nothing anew."""
+
+Programs = Mapping[StageKey | str, LoweredProgram]
+"""Lowered stages by key, fused paths by the path's name."""
+
+
+@dataclass(frozen=True)
+class PathPlan:
+    """A named path before it is packed.
+
+    Attributes:
+        name: unique in the bundle.
+        subnet: what it computes.
+        bits: at which weight precision.
+        chain: its stages.
+    """
+
+    name: str
+    subnet: Subnet
+    bits: int
+    chain: list[StageKey]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """Where the bytes of a bundle went.
+
+    Attributes:
+        section_bytes: bytes by section, in the order of the file.
+        unshared_bytes: what separate files of all named paths would hold in weights.
+        file_bytes: size of the bundle.
+    """
+
+    section_bytes: dict[str, int]
+    unshared_bytes: int
+    file_bytes: int
+
+
+def pack(
+    supernet: Supernet,
+    pieces: Cut,
+    programs: Programs,
+    plans: Iterable[PathPlan],
+    out_path: Path,
+    *,
+    scheme: Scheme,
+    name: str,
+    quality: Mapping[str, Mapping[str, float]],
+) -> PackReport:
+    """Write the bundle.
+
+    Args:
+        supernet: for names, parameters and multiply-accumulates.
+        pieces: the stages as they were cut.
+        programs: the stages as they were lowered; those of paths become fused stages.
+        plans: named paths.
+        out_path: where to write.
+        scheme: what the weights are.
+        name: of the model.
+        quality: figures by path name.
+
+    Raises:
+        BundleError: a table is over a limit of the format.
+    """
+    plans = list(plans)
+    builder = BundleBuilder(name=name, scheme=scheme.name, family=supernet.family)
+    packer = _Packer(builder, supernet, pieces, scheme)
+    for key in sorted(pieces.stages, key=lambda k: (k.bits, k.level, k.position)):
+        packer.add_block_stage(key, programs[key])
+    unshared = 0
+    for plan in plans:
+        fused = None
+        if plan.name in programs:
+            fused = packer.add_fused_stage(plan, programs[plan.name])
+        weights = packer.weight_bytes(plan.chain)
+        unshared += weights
+        builder.add_path(
+            plan.name,
+            chain=[packer.stages[key] for key in plan.chain],
+            fused=fused,
+            parameters=supernet.count_parameters(plan.subnet),
+            macs=supernet.macs(plan.subnet),
+            weight_bytes=weights,
+            quality=quality.get(plan.name),
+        )
+    manifest = builder.write(out_path)
+    return PackReport(
+        section_bytes={section.name: section.size for section in manifest.sections},
+        unshared_bytes=unshared,
+        file_bytes=out_path.stat().st_size,
+    )
+
+
+class _Packer:
+    """Adds stages to a builder and remembers what each of them binds."""
+
+    def __init__(
+        self, builder: BundleBuilder, supernet: Supernet, pieces: Cut, scheme: Scheme
+    ) -> None:
+        self.builder = builder
+        self.pieces = pieces
+        self.scheme = scheme
+        self.stages: dict[StageKey, int] = {}
+        self._sizes: dict[StageKey, dict[str, int]] = {}
+        self._homes: dict[str, str] = {}
+        self._streams: dict[tuple[str, tuple[int, ...]], int] = {}
+        stem = next(iter(pieces.stages.values()))
+        self._inputs = [
+            self._add_slot(n, t, "input")
+            for n, t in zip(supernet.input_names, stem.example_inputs, strict=True)
+        ]
+        self._context = [self._add_slot(n, t, "internal") for n, t in pieces.context.items()]
+        self._output = self._add_slot(supernet.output_name, pieces.output, "output")
+        self._last = len(supernet.chain) + 1
+        layers = [block.layer for block in supernet.chain]
+        builder.add_position("stem", layer=0, required=True)
+        for block in supernet.chain:
+            builder.add_position(block.name, layer=block.layer, required=not block.skippable)
+        builder.add_position("head", layer=max(layers), required=True)
+        for bits in scheme.levels:
+            for level in range(1, supernet.space.levels + 1):
+                builder.add_section(self._section(level, bits), "blob", level)
+
+    def add_block_stage(self, key: StageKey, program: LoweredProgram) -> None:
+        """Add one stage of the chain."""
+        cut = self.pieces.stages[key]
+        pte, bindings = self._bind(program, self._section(key.level, key.bits))
+        self.stages[key] = self.builder.add_stage(
+            cut.name,
+            program=self.builder.add_program(pte),
+            first=key.position,
+            inputs=self._slots_before(key.position),
+            outputs=self._slots_after(key.position),
+            bindings=bindings,
+            level=key.level,
+            bits=key.bits,
+            macs=cut.macs,
+            arena_bytes=program.arena_bytes,
+        )
+        self._sizes[key] = {
+            _constant_key(data.data, data.layout): len(data.data)
+            for data in program.constants.values()
+        }
+
+    def add_fused_stage(self, plan: PathPlan, program: LoweredProgram) -> int:
+        """Add the stage that runs a whole path; return its index."""
+        pte, bindings = self._bind(program, UNSHARED_SECTION)
+        return self.builder.add_stage(
+            f"path.{plan.name}",
+            program=self.builder.add_program(pte),
+            first=0,
+            last=self._last,
+            inputs=self._inputs,
+            outputs=[self._output],
+            bindings=bindings,
+            level=max(plan.subnet.levels),
+            bits=plan.bits,
+            macs=sum(self.pieces.stages[key].macs for key in plan.chain),
+            arena_bytes=program.arena_bytes,
+        )
+
+    def weight_bytes(self, chain: Iterable[StageKey]) -> int:
+        """Bytes of all constants that a chain uses, each once."""
+        sizes: dict[str, int] = {}
+        for key in chain:
+            sizes.update(self._sizes[key])
+        return sum(sizes.values())
+
+    def _bind(self, program: LoweredProgram, section: str) -> tuple[bytes, list[tuple[str, int]]]:
+        """Add a program's constants and put their keys in the place of its symbols."""
+        pte = program.program
+        bindings = []
+        for name, constant in program.constants.items():
+            layout = constant.layout
+            key = _constant_key(constant.data, layout)
+            index = self.builder.add_constant(
+                self._homes.setdefault(key, section),
+                key,
+                constant.data,
+                dtype=None if layout is None else layout.dtype,
+                shape=None if layout is None else layout.shape,
+                dim_order=None if layout is None else layout.dim_order,
+            )
+            if layout is None:
+                unique = key.rjust(len(name), "_")
+                pte = pte.replace(name.encode(), unique.encode())
+                name = unique
+            bindings.append((name, index))
+        return pte, bindings
+
+    def _section(self, level: int, bits: int) -> str:
+        """Name of the blob that ``level`` adds, the lower nibbles in blobs of their own."""
+        name = "core" if level == 1 else f"level{level}"
+        return name if bits == self.scheme.levels[0] else f"{name}.low"
+
+    def _slots_before(self, position: int) -> list[int]:
+        if position == 0:
+            return self._inputs
+        return [self._stream(position - 1), *self._context]
+
+    def _slots_after(self, position: int) -> list[int]:
+        if position == self._last:
+            return [self._output]
+        if position == 0:
+            return [self._stream(0), *self._context]
+        return [self._stream(position)]
+
+    def _stream(self, border: int) -> int:
+        """Slot of the stream behind position ``border``; equal shapes share one."""
+        tensor = self.pieces.streams[border]
+        shape = (TORCH_DTYPES[tensor.dtype], tuple(tensor.shape))
+        if shape not in self._streams:
+            self._streams[shape] = self._add_slot(f"x{len(self._streams)}", tensor, "internal")
+        return self._streams[shape]
+
+    def _add_slot(self, name: str, tensor: Tensor, role: SlotRole) -> int:
+        return self.builder.add_slot(name, TORCH_DTYPES[tensor.dtype], tensor.shape, role)
+
+
+def _constant_key(data: bytes, layout: TensorLayout | None) -> str:
+    """Key of a constant: its content, and its layout where a kernel will ask for it."""
+    digest = hashlib.sha256(data)
+    if layout is not None:
+        digest.update(repr(layout).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Quantisation: schemes, integer linears, static ranges from calibration data."""
