@@ -5,10 +5,12 @@ from __future__ import annotations
 from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.checkpoint import load, save
+from nestling.elastic.convert import convert
 from nestling.elastic.feed_forward import ElasticFeedForward
+from nestling.elastic.fixed import FixedBlock
 from nestling.elastic.importance import sort_units
 from nestling.elastic.inverted_residual import ElasticInvertedResidual
-from nestling.elastic.models import ElasticMobileNet, ElasticViT
+from nestling.elastic.models import ElasticBert, ElasticLlama, ElasticMobileNet, ElasticViT
 from nestling.elastic.recalibrate import recalibrate
 from nestling.elastic.subnet import BlockSpec, Subnet, SubnetSpace, make_space
 from nestling.elastic.supernet import Supernet
@@ -16,14 +18,18 @@ from nestling.elastic.supernet import Supernet
 __all__ = [
     "BlockSpec",
     "ElasticAttention",
+    "ElasticBert",
     "ElasticBlock",
     "ElasticFeedForward",
     "ElasticInvertedResidual",
+    "ElasticLlama",
     "ElasticMobileNet",
     "ElasticViT",
+    "FixedBlock",
     "Subnet",
     "SubnetSpace",
     "Supernet",
+    "convert",
     "load",
     "make_space",
     "recalibrate",

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from nestling.elastic.families.bert import ElasticBert
+from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.families.mobilenet import ElasticMobileNet
 from nestling.elastic.families.vit import ElasticViT
 from nestling.elastic.supernet import Supernet
@@ -20,6 +22,8 @@ FORMAT = "nestling-supernet"
 VERSION = 1
 
 _FAMILIES: dict[str, Callable[..., Supernet]] = {
+    "bert": ElasticBert,
+    "llama": ElasticLlama,
     "mobilenet_v2": ElasticMobileNet,
     "vit": ElasticViT,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from nestling.elastic.families.bert import ElasticBert
+from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.families.mobilenet import ElasticMobileNet
 from nestling.elastic.families.vit import ElasticViT
 
-__all__ = ["ElasticMobileNet", "ElasticViT"]
+__all__ = ["ElasticBert", "ElasticLlama", "ElasticMobileNet", "ElasticViT"]

@@ -77,6 +77,13 @@ class Supernet(nn.Module):
         """The blocks, typed."""
         return list(self.blocks)  # type: ignore[arg-type]
 
+    def layers(self) -> list[tuple[ElasticBlock, ...]]:
+        """Return the blocks grouped by layer, in order."""
+        grouped: dict[int, list[ElasticBlock]] = {}
+        for block in self.chain:
+            grouped.setdefault(block.layer, []).append(block)
+        return [tuple(blocks) for blocks in grouped.values()]
+
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Return CPU inputs of batch 1, in the order of `input_names`."""
         return tuple(value.clone() for value in self._example_inputs)

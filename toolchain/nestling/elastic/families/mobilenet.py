@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from nestling.elastic.activation import activation_module
 from nestling.elastic.batch_norm import ConvNorm
 from nestling.elastic.block import ElasticBlock
+from nestling.elastic.families.copying import copy_batch_norm, copy_module
 from nestling.elastic.inverted_residual import ElasticInvertedResidual
 from nestling.elastic.supernet import Supernet
 from nestling.elastic.widths import DEFAULT_WIDTHS
@@ -33,6 +35,7 @@ class ElasticMobileNet(Supernet):
         channels: Channels of the input.
         stem: Channels of the first convolution.
         stem_stride: Its stride.
+        stem_expand: Whether a 1x1 convolution stands before that pair.
         stem_out: Channels after the depthwise-separable pair that follows it, or None without one.
         blocks: (output channels, expansion ratio, stride[, dilation]) of each inverted residual.
         expansions: Expansion channels of each block, where a ratio does not say it.
@@ -55,6 +58,7 @@ class ElasticMobileNet(Supernet):
         stem: int = 32,
         stem_stride: int = 2,
         stem_out: int | None = 16,
+        stem_expand: bool = False,
         blocks: Sequence[Sequence[int]] = MOBILENET_V2_BLOCKS,
         expansions: Sequence[int] | None = None,
         head: int | None = 1280,
@@ -96,6 +100,7 @@ class ElasticMobileNet(Supernet):
                 stem,
                 stem_stride,
                 stem_out,
+                stem_expand,
                 activation,
                 same_padding,
                 eps=eps,
@@ -121,6 +126,7 @@ class ConvStem(nn.Module):
         width: int,
         stride: int,
         out: int | None,
+        expand: bool,
         activation: str,
         same_padding: bool,
         *,
@@ -128,23 +134,28 @@ class ConvStem(nn.Module):
         momentum: float,
     ) -> None:
         super().__init__()
+
+        def conv_norm(conv: nn.Conv2d, act: nn.Module | None) -> ConvNorm:
+            same = same_padding and conv.kernel_size != (1, 1)
+            return ConvNorm(conv, act, same_padding=same, eps=eps, momentum=momentum)
+
         act = activation_module(activation)
         padding = 0 if same_padding else 1
         first = nn.Conv2d(channels, width, 3, stride=stride, padding=padding, bias=False)
-        self.first = ConvNorm(first, act, same_padding=same_padding, eps=eps, momentum=momentum)
+        self.first = conv_norm(first, act)
+        self.expand: nn.Module = nn.Identity()
         self.depthwise: nn.Module = nn.Identity()
         self.project: nn.Module = nn.Identity()
+        if expand:
+            self.expand = conv_norm(nn.Conv2d(width, width, 1, bias=False), act)
         if out is not None:
             depthwise = nn.Conv2d(width, width, 3, padding=padding, groups=width, bias=False)
-            self.depthwise = ConvNorm(
-                depthwise, act, same_padding=same_padding, eps=eps, momentum=momentum
-            )
-            project = nn.Conv2d(width, out, 1, bias=False)
-            self.project = ConvNorm(project, eps=eps, momentum=momentum)
+            self.depthwise = conv_norm(depthwise, act)
+            self.project = conv_norm(nn.Conv2d(width, out, 1, bias=False), None)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return (batch, channels, height, width)."""
-        return self.project(self.depthwise(self.first(pixels)))  # type: ignore[no-any-return]
+        return self.project(self.depthwise(self.expand(self.first(pixels))))  # type: ignore[no-any-return]
 
 
 class PoolHead(nn.Module):
@@ -183,3 +194,68 @@ def _initialise(module: nn.Module) -> None:
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
         nn.init.zeros_(module.bias)
+
+
+def from_transformers(
+    model: Any,
+    *,
+    widths: Sequence[float | int] = DEFAULT_WIDTHS,
+    depths: Sequence[float | int] | None = None,
+) -> ElasticMobileNet:
+    """Convert a `MobileNetV2ForImageClassification` or a `MobileNetV2Model` (pooled features).
+
+    All levels start with the full model's statistics; recalibrate before using smaller ones.
+    """
+    base = getattr(model, "mobilenet_v2", model)
+    config = model.config
+    classifier = getattr(model, "classifier", None)
+    first = base.conv_stem.first_conv.convolution
+    settings = []
+    for layer in base.layer:
+        depthwise = layer.conv_3x3.convolution
+        out = layer.reduce_1x1.convolution.out_channels
+        # The ratio is not exact after rounding to multiples of 8: `expansions` says it.
+        settings.append((out, 0, depthwise.stride[0], depthwise.dilation[0]))
+    supernet = ElasticMobileNet(
+        image_size=config.image_size,
+        channels=config.num_channels,
+        stem=first.out_channels,
+        stem_stride=first.stride[0],
+        stem_out=base.conv_stem.reduce_1x1.convolution.out_channels,
+        stem_expand=base.conv_stem.expand_1x1 is not None,
+        blocks=settings,
+        expansions=[layer.expand_1x1.convolution.out_channels for layer in base.layer],
+        head=base.conv_1x1.convolution.out_channels,
+        classes=classifier.out_features if isinstance(classifier, nn.Linear) else 0,
+        widths=widths,
+        depths=depths,
+        activation=config.hidden_act,
+        same_padding=config.tf_padding,
+        eps=config.layer_norm_eps,
+        dropout=config.classifier_dropout_prob,
+    )
+    stem: Any = supernet.stem
+    head: Any = supernet.head
+    source = base.conv_stem
+    _copy_conv_norm(stem.first, source.first_conv)
+    if source.expand_1x1 is not None:
+        _copy_conv_norm(stem.expand, source.expand_1x1)
+    _copy_conv_norm(stem.depthwise, source.conv_3x3)
+    _copy_conv_norm(stem.project, source.reduce_1x1)
+    for layer, block in zip(base.layer, supernet.blocks, strict=True):
+        for ours, theirs in (
+            ("expand", layer.expand_1x1),
+            ("depthwise", layer.conv_3x3),
+            ("project", layer.reduce_1x1),
+        ):
+            copy_module(getattr(block, ours), theirs.convolution)
+            copy_batch_norm(getattr(block, f"{ours}_norm"), theirs.normalization)
+    _copy_conv_norm(head.conv, base.conv_1x1)
+    if isinstance(classifier, nn.Linear):
+        copy_module(head.classifier, classifier)
+    return supernet.eval()
+
+
+def _copy_conv_norm(target: Any, source: Any) -> None:
+    copy_module(target.conv, source.convolution)
+    copy_batch_norm(target.norm, source.normalization)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.batch_norm import ConvNorm
 from nestling.elastic.block import ElasticBlock
+from nestling.elastic.families.copying import copy_module, copy_tensor
 from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.elastic.supernet import Supernet
 from nestling.elastic.widths import DEFAULT_WIDTHS
@@ -66,8 +68,8 @@ class ElasticViT(Supernet):
         attention_dropout: float = 0.0,
     ) -> None:
         config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        height, width = _pair(image_size)
-        patch_height, patch_width = _pair(patch)
+        height, width = pair(image_size)
+        patch_height, patch_width = pair(patch)
         if height % patch_height or width % patch_width:
             raise ModelError(
                 "the image does not divide into patches", expected=(height, width), actual=patch
@@ -177,7 +179,8 @@ def default_heads_widths(
     return widths
 
 
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of a size that may be one number."""
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
@@ -186,3 +189,51 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def from_transformers(
+    model: Any,
+    *,
+    widths: Sequence[float | int] = DEFAULT_WIDTHS,
+    heads_widths: Sequence[float | int] | None = None,
+    depths: Sequence[float | int] | None = None,
+) -> ElasticViT:
+    """Convert a `ViTForImageClassification` or a `ViTModel` (then without its pooler)."""
+    base = getattr(model, "vit", model)
+    config = model.config
+    classifier = getattr(model, "classifier", None)
+    supernet = ElasticViT(
+        image_size=pair(config.image_size),
+        patch=pair(config.patch_size),
+        dim=config.hidden_size,
+        depth=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        hidden=config.intermediate_size,
+        classes=classifier.out_features if isinstance(classifier, nn.Linear) else 0,
+        channels=config.num_channels,
+        widths=widths,
+        heads_widths=heads_widths,
+        depths=depths,
+        activation=config.hidden_act,
+        bias=config.qkv_bias,
+        eps=config.layer_norm_eps,
+        dropout=config.hidden_dropout_prob,
+        attention_dropout=config.attention_probs_dropout_prob,
+    )
+    stem: Any = supernet.stem
+    head: Any = supernet.head
+    embeddings = base.embeddings
+    copy_tensor(stem.class_token, embeddings.cls_token)
+    copy_tensor(stem.positions, embeddings.position_embeddings)
+    copy_module(stem.projection, embeddings.patch_embeddings.projection)
+    for layer, (attention, ffn) in zip(base.layers, supernet.layers(), strict=True):
+        copy_module(attention.norm, layer.layernorm_before)
+        for name in ("q", "k", "v", "o"):
+            copy_module(getattr(attention, name), getattr(layer.attention, f"{name}_proj"))
+        copy_module(ffn.norm, layer.layernorm_after)
+        copy_module(ffn.up, layer.mlp.fc1)
+        copy_module(ffn.down, layer.mlp.fc2)
+    copy_module(head.norm, base.layernorm)
+    if head.classifier is not None:
+        copy_module(head.classifier, classifier)
+    return supernet.eval()

@@ -1,0 +1,271 @@
+"""Decoders of the Llama kind (pre-norm, RMSNorm, rotary positions, gated feed-forward, GQA)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nestling.elastic.attention import MASKED, ElasticAttention, rotary_tables
+from nestling.elastic.block import ElasticBlock
+from nestling.elastic.families.copying import copy_module
+from nestling.elastic.families.vit import default_heads_widths
+from nestling.elastic.feed_forward import ElasticFeedForward
+from nestling.elastic.norms import RMSNorm
+from nestling.elastic.supernet import Supernet
+from nestling.elastic.widths import DEFAULT_WIDTHS
+from nestling.errors import ModelError
+
+
+class ElasticLlama(Supernet):
+    """A decoder whose key-value groups, hidden neurons and layers are elastic.
+
+    It computes the logits of all positions of one window of tokens; no state is kept.
+
+    Args:
+        vocabulary: Number of tokens.
+        dim: Width of the residual stream.
+        depth: Number of layers.
+        heads: Query heads.
+        groups: Key-value heads, the units of attention. Default: `heads`.
+        head_dim: Width of one head. Default: `dim / heads`.
+        hidden: Hidden neurons. Default: 8/3 of `dim`, rounded up to a multiple of 64.
+        positions: Length of the window at export; shorter ones run in torch.
+        widths: Levels of the feed-forward blocks.
+        heads_widths: Levels of the attention blocks. Default: `widths` as fractions, rounded up.
+        depths: See `make_space`.
+        activation: Name of the activation.
+        bias: Whether query, key and value have biases (Qwen2).
+        output_bias: Whether the attention's output has one.
+        ffn_bias: Whether the feed-forward projections have biases.
+        qk_norm: Whether queries and keys are normed for each head (Qwen3).
+        eps: Of the norms.
+        rope_base: Base of the rotary frequencies.
+        inverse_frequencies: The frequencies themselves, where a base does not say it.
+        rope_scale: Factor of cosine and sine (1 except for some long-context variants).
+        tied: Whether the embedding is also the output projection.
+        last_only: Whether logits are computed for the last position alone.
+        dropout: Of the results of blocks.
+        attention_dropout: Of the attention weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: int = 32000,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        groups: int | None = None,
+        head_dim: int | None = None,
+        hidden: int | None = None,
+        positions: int = 128,
+        widths: Sequence[float | int] = DEFAULT_WIDTHS,
+        heads_widths: Sequence[float | int] | None = None,
+        depths: Sequence[float | int] | None = None,
+        activation: str = "silu",
+        bias: bool = False,
+        output_bias: bool = False,
+        ffn_bias: bool = False,
+        qk_norm: bool = False,
+        eps: float = 1e-6,
+        rope_base: float = 10000.0,
+        inverse_frequencies: Sequence[float] | None = None,
+        rope_scale: float = 1.0,
+        tied: bool = False,
+        last_only: bool = False,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
+        config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        hidden = -(-dim * 8 // 3 // 64) * 64 if hidden is None else hidden
+        head_dim = dim // heads if head_dim is None else head_dim
+        frequencies = (
+            rope_base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+            if inverse_frequencies is None
+            else torch.tensor(inverse_frequencies, dtype=torch.float32)
+        )
+        blocks: list[ElasticBlock] = []
+        for layer in range(depth):
+            blocks.append(
+                ElasticAttention(
+                    dim,
+                    heads,
+                    groups=groups,
+                    head_dim=head_dim,
+                    heads_widths=default_heads_widths(widths, heads_widths),
+                    bias=bias,
+                    output_bias=output_bias,
+                    qk_norm_eps=eps if qk_norm else None,
+                    masked=True,
+                    rotary=True,
+                    norm=RMSNorm(dim, eps),
+                    name=f"layer{layer}.attention",
+                    layer=layer,
+                    dropout=dropout,
+                    attention_dropout=attention_dropout,
+                )
+            )
+            blocks.append(
+                ElasticFeedForward(
+                    dim,
+                    hidden,
+                    widths=widths,
+                    activation=activation,
+                    gated=True,
+                    bias=ffn_bias,
+                    norm=RMSNorm(dim, eps),
+                    name=f"layer{layer}.ffn",
+                    layer=layer,
+                    dropout=dropout,
+                )
+            )
+        stem = DecoderStem(vocabulary, dim, positions, frequencies, rope_scale)
+        head = DecoderHead(dim, vocabulary, eps, last_only)
+        stem.apply(_initialise)
+        head.apply(_initialise)
+        for block in blocks:
+            block.apply(_initialise)
+        if tied:
+            head.classifier.weight = stem.embedding.weight
+        super().__init__(
+            stem,
+            blocks,
+            head,
+            inputs={"tokens": torch.zeros(1, positions, dtype=torch.int64)},
+            context_names=("mask", "cos", "sin"),
+            family="llama",
+            depths=depths,
+            config={"family": "llama", **config},
+        )
+
+
+class DecoderStem(nn.Module):
+    """Token embedding; causal mask and rotary tables as context."""
+
+    mask: Tensor
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self, vocabulary: int, dim: int, positions: int, frequencies: Tensor, scale: float
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, dim)
+        cos, sin = rotary_tables(frequencies, torch.arange(positions))
+        mask = torch.full((positions, positions), MASKED).triu(1)
+        self.register_buffer("cos", cos * scale, persistent=False)
+        self.register_buffer("sin", sin * scale, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the stream (batch, positions, dim), mask, cos and sin for (batch, positions)."""
+        length = tokens.shape[1]
+        mask, cos, sin = self.mask, self.cos, self.sin
+        if length != mask.shape[0]:
+            mask, cos, sin = mask[:length, :length], cos[:length], sin[:length]
+        # Cloned, because an exported program cannot hand out a constant itself.
+        return self.embedding(tokens), mask.clone(), cos.clone(), sin.clone()
+
+
+class DecoderHead(nn.Module):
+    """Final norm and output projection."""
+
+    def __init__(self, dim: int, vocabulary: int, eps: float, last_only: bool) -> None:
+        super().__init__()
+        self.norm = RMSNorm(dim, eps)
+        self.classifier = nn.Linear(dim, vocabulary, bias=False)
+        self.last_only = last_only
+
+    def forward(self, x: Tensor, *context: Tensor) -> Tensor:
+        """Return (batch, positions, vocabulary), or one position if `last_only`."""
+        if self.last_only:
+            x = x[:, -1:]
+        return self.classifier(self.norm(x))  # type: ignore[no-any-return]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def from_transformers(
+    model: Any,
+    *,
+    widths: Sequence[float | int] = DEFAULT_WIDTHS,
+    heads_widths: Sequence[float | int] | None = None,
+    depths: Sequence[float | int] | None = None,
+    positions: int | None = None,
+    last_only: bool = False,
+) -> ElasticLlama:
+    """Convert a `LlamaForCausalLM`, `Qwen2ForCausalLM` or `Qwen3ForCausalLM`.
+
+    Args:
+        model: The model.
+        widths: See `ElasticLlama`.
+        heads_widths: See `ElasticLlama`.
+        depths: See `ElasticLlama`.
+        positions: Length of the window at export, at most 128 by default.
+        last_only: See `ElasticLlama`.
+
+    Raises:
+        ModelError: The window is longer than the model's positions or its sliding window.
+    """
+    base, config = model.model, model.config
+    longest = config.max_position_embeddings
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        longest = min(longest, config.sliding_window)
+    positions = min(128, longest) if positions is None else positions
+    if positions > longest:
+        raise ModelError(
+            "the window is longer than the model's positions or its sliding window",
+            expected=f"at most {longest}",
+            actual=positions,
+        )
+    first = base.layers[0]
+    supernet = ElasticLlama(
+        vocabulary=config.vocab_size,
+        dim=config.hidden_size,
+        depth=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        groups=config.num_key_value_heads,
+        head_dim=first.self_attn.head_dim,
+        hidden=config.intermediate_size,
+        positions=positions,
+        widths=widths,
+        heads_widths=heads_widths,
+        depths=depths,
+        activation=config.hidden_act,
+        bias=first.self_attn.q_proj.bias is not None,
+        output_bias=first.self_attn.o_proj.bias is not None,
+        ffn_bias=first.mlp.up_proj.bias is not None,
+        qk_norm=hasattr(first.self_attn, "q_norm"),
+        eps=config.rms_norm_eps,
+        inverse_frequencies=base.rotary_emb.inv_freq.tolist(),
+        rope_scale=float(base.rotary_emb.attention_scaling),
+        tied=model.lm_head.weight is base.embed_tokens.weight,
+        last_only=last_only,
+        attention_dropout=config.attention_dropout,
+    )
+    stem: Any = supernet.stem
+    head: Any = supernet.head
+    copy_module(stem.embedding, base.embed_tokens)
+    for layer, (attention, ffn) in zip(base.layers, supernet.layers(), strict=True):
+        source = layer.self_attn
+        copy_module(attention.norm, layer.input_layernorm)
+        for name in ("q", "k", "v", "o"):
+            copy_module(getattr(attention, name), getattr(source, f"{name}_proj"))
+        if attention.q_norm is not None:
+            copy_module(attention.q_norm, source.q_norm)
+            copy_module(attention.k_norm, source.k_norm)
+        copy_module(ffn.norm, layer.post_attention_layernorm)
+        copy_module(ffn.gate, layer.mlp.gate_proj)
+        copy_module(ffn.up, layer.mlp.up_proj)
+        copy_module(ffn.down, layer.mlp.down_proj)
+    copy_module(head.norm, base.norm)
+    copy_module(head.classifier, model.lm_head)
+    return supernet.eval()
