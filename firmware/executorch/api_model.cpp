@@ -78,10 +78,6 @@ bool in_range(const Entries &entries, uint32_t index, const char *what, nst_erro
 
 extern "C" {
 
-uint32_t nst_abi_version(void) { return NST_ABI_VERSION; }
-
-const char *nst_version(void) { return NST_VERSION_TEXT; }
-
 void nst_model_options_default(nst_model_options *out) {
     if (out != nullptr) {
         std::memset(out, 0, sizeof *out);

@@ -44,6 +44,9 @@
 
 #include "core/bundle.h" /* the strict reader, for tools that want the tables themselves; nst_dtype, nst_role */
 #include "core/error.h"  /* nst_code, nst_error */
+#include "core/path.h"   /* nst_path_check: whether a list of stages is legal, and why not */
+#include "core/policy.h" /* nst_policy: which path to run under a deadline */
+#include "core/signature.h" /* sizes of keys and signatures */
 
 #if defined(NST_BUILDING) && defined(__GNUC__)
 #define NST_API __attribute__((visibility("default")))
@@ -65,6 +68,13 @@ NST_API uint32_t nst_abi_version(void);
 
 /* Version of the library, such as "0.1.0". Static text. */
 NST_API const char *nst_version(void);
+
+/* sizeof of a struct of this header or of core/, by name ("nst_tensor", "nst_bundle"); 0 for an unknown name. Bindings of
+ * other languages compare it with their own idea of the struct. */
+NST_API size_t nst_struct_bytes(const char *name);
+
+/* SHA-256 as this library computes it, for nst_bundle_open. Static. */
+NST_API const nst_hash_ops *nst_platform_hash(void);
 
 /* ---- Opening --------------------------------------------------------------------------------------------- */
 
@@ -136,6 +146,13 @@ NST_API int nst_model_close(nst_model *model, nst_error *err);
 /* The tables of the opened bundle, for everything that the getters below leave out (quality, cost, notes, sections).
  * Lives as long as the model. */
 NST_API const nst_bundle *nst_model_bundle(const nst_model *model);
+
+/* Whether the bundle was signed with the Ed25519 key `public_key` (NST_PUBLIC_KEY_BYTES bytes). Opening does not look at
+ * signatures. NST_OK or NST_E_SIGNATURE. The signature covers the manifest and through its hashes every section. */
+NST_API int nst_model_check_signature(const nst_model *model, const uint8_t *public_key, nst_error *err);
+
+/* The same for a bundle that was opened with the reader of core/bundle.h. */
+NST_API int nst_bundle_check_signature(const nst_bundle *bundle, const uint8_t *public_key, nst_error *err);
 
 /* Number of entries; 0 for a null model. */
 NST_API uint32_t nst_model_path_count(const nst_model *model);

@@ -1,0 +1,88 @@
+// The C functions of nestling.h that are about the library itself.
+#include <sodium/crypto_sign_ed25519.h>
+
+#include <string_view>
+
+#include "api_guard.h"
+#include "hash.h"
+#include "model.h"
+#include "nestling.h"
+
+namespace {
+
+struct NamedSize {
+    std::string_view name;
+    size_t bytes;
+};
+
+constexpr NamedSize kSizes[] = {
+    {"nst_bundle", sizeof(nst_bundle)},
+    {"nst_bundle_info", sizeof(nst_bundle_info)},
+    {"nst_constant_info", sizeof(nst_constant_info)},
+    {"nst_error", sizeof(nst_error)},
+    {"nst_hash_ops", sizeof(nst_hash_ops)},
+    {"nst_list", sizeof(nst_list)},
+    {"nst_memory", sizeof(nst_memory)},
+    {"nst_model_options", sizeof(nst_model_options)},
+    {"nst_note", sizeof(nst_note)},
+    {"nst_path_info", sizeof(nst_path_info)},
+    {"nst_path_report", sizeof(nst_path_report)},
+    {"nst_path_view", sizeof(nst_path_view)},
+    {"nst_policy", sizeof(nst_policy)},
+    {"nst_policy_cost", sizeof(nst_policy_cost)},
+    {"nst_policy_params", sizeof(nst_policy_params)},
+    {"nst_position_info", sizeof(nst_position_info)},
+    {"nst_prefix", sizeof(nst_prefix)},
+    {"nst_program_info", sizeof(nst_program_info)},
+    {"nst_section_info", sizeof(nst_section_info)},
+    {"nst_selection", sizeof(nst_selection)},
+    {"nst_slot_info", sizeof(nst_slot_info)},
+    {"nst_stage_info", sizeof(nst_stage_info)},
+    {"nst_stage_stats", sizeof(nst_stage_stats)},
+    {"nst_stage_view", sizeof(nst_stage_view)},
+    {"nst_tensor", sizeof(nst_tensor)},
+    {"nst_text", sizeof(nst_text)},
+};
+
+int verify_ed25519(const uint8_t signature[64], const uint8_t *message, size_t bytes,
+                   const uint8_t public_key[NST_PUBLIC_KEY_BYTES]) {
+    return crypto_sign_ed25519_verify_detached(signature, message, bytes, public_key);
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t nst_abi_version(void) { return NST_ABI_VERSION; }
+
+const char *nst_version(void) { return NST_VERSION_TEXT; }
+
+size_t nst_struct_bytes(const char *name) {
+    if (name != nullptr) {
+        for (const NamedSize &entry : kSizes) {
+            if (entry.name == name) {
+                return entry.bytes;
+            }
+        }
+    }
+    return 0;
+}
+
+const nst_hash_ops *nst_platform_hash(void) { return nestling::platform_hash(); }
+
+int nst_bundle_check_signature(const nst_bundle *bundle, const uint8_t *public_key,
+                               nst_error *err) {
+    if (bundle == nullptr || public_key == nullptr) {
+        return nestling::null_argument(err);
+    }
+    return nst_bundle_verify(bundle, public_key, nestling::platform_hash(), verify_ed25519, err);
+}
+
+int nst_model_check_signature(const nst_model *model, const uint8_t *public_key, nst_error *err) {
+    if (model == nullptr) {
+        return nestling::null_argument(err);
+    }
+    return nst_bundle_check_signature(&model->bundle(), public_key, err);
+}
+
+}  // extern "C"

@@ -1,0 +1,49 @@
+"""nestling on the device: open a bundle, select a path, run, switch.
+
+    import nestling_runtime
+
+    with nestling_runtime.open("digits.nest") as model, model.session() as session:
+        session.select("tiny")
+        logits = session.run(image=image)["logits"]
+        session.select("full")                       # a switch: nothing is copied or loaded twice
+
+Needs numpy and the shared libraries of the executorch wheel; imports neither torch nor executorch.
+"""
+
+from __future__ import annotations
+
+from nestling_runtime.bundle import Bundle
+from nestling_runtime.engine import Model, open_model
+from nestling_runtime.errors import (
+    BudgetError,
+    BundleError,
+    CancelledError,
+    EngineError,
+    NestlingError,
+    PathError,
+    SignatureError,
+    TargetError,
+)
+from nestling_runtime.native import version
+from nestling_runtime.policy import BudgetPolicy, Policy
+from nestling_runtime.session import Session
+
+open = open_model
+
+__all__ = [
+    "BudgetError",
+    "BudgetPolicy",
+    "Bundle",
+    "BundleError",
+    "CancelledError",
+    "EngineError",
+    "Model",
+    "NestlingError",
+    "PathError",
+    "Policy",
+    "Session",
+    "SignatureError",
+    "TargetError",
+    "open",
+    "version",
+]

@@ -1,0 +1,308 @@
+"""An opened model: its paths, its memory, its sessions."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Callable, Iterable
+from ctypes import byref, c_uint64, c_void_p
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+
+from nestling_runtime import abi, native
+from nestling_runtime.bundle import Tables
+from nestling_runtime.errors import EngineError
+
+if TYPE_CHECKING:
+    from nestling_runtime.prefetch import Prefetch
+    from nestling_runtime.session import Session
+
+Mode = Literal["default", "fused", "chain"]
+MODES: dict[str, int] = {"default": 0, "fused": 1, "chain": 2}
+
+# Called with loaded bytes, total bytes and stages left; a true result cancels.
+ProgressCallback = Callable[[int, int, int], object]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What counts against the budget, and the budget; bytes, except for the last four."""
+
+    resident_bytes: int
+    constant_bytes: int
+    stage_bytes: int
+    peak_bytes: int
+    budget_bytes: int
+    arena_bytes: int
+    stages_resident: int
+    stages_pinned: int
+    loads: int
+    evictions: int
+
+
+@dataclass(frozen=True)
+class StageStats:
+    """What a stage has done since the model was opened or `reset_stats`."""
+
+    name: str
+    calls: int
+    total_ns: int
+    min_ns: int
+    last_ns: int
+    loads: int
+    load_ns: int
+    resident_bytes: int
+    resident: bool
+    pins: int
+
+
+def mode_number(mode: Mode | str) -> int:
+    """Return the number of a mode.
+
+    Raises:
+        ValueError: It is not one of default, fused, chain.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
+    return MODES[mode]
+
+
+class Model:
+    """A bundle that is open to run. A context manager; make it with `nestling_runtime.open`.
+
+    Any number of threads may use one model. Sessions and prefetches end with it.
+    """
+
+    def __init__(self, handle: int, keep: object) -> None:
+        self._handle: int | None = handle
+        self._keep = keep  # what the native model points into
+        self._children: weakref.WeakSet[Session | Prefetch] = weakref.WeakSet()
+        pointer = native.library().nst_model_bundle(handle)
+        self.bundle = Tables(pointer)
+
+    @property
+    def handle(self) -> int:
+        """The `nst_model *`, for other ctypes code.
+
+        Raises:
+            EngineError: The model is closed.
+        """
+        if self._handle is None:
+            raise EngineError("the model is closed")
+        return self._handle
+
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        """Names of the paths, small to large."""
+        return tuple(path.name for path in self.bundle.paths)
+
+    def session(self) -> Session:
+        """Create a session: one line of execution with a selection and buffers of its own.
+
+        Raises:
+            EngineError: There is no memory, or the model is closed.
+        """
+        from nestling_runtime.session import Session
+
+        session = Session(self)
+        self._children.add(session)
+        return session
+
+    def prefetch(
+        self,
+        path: str | int,
+        *,
+        mode: Mode = "default",
+        progress: ProgressCallback | None = None,
+    ) -> Prefetch:
+        """Start loading a path in a background thread.
+
+        Args:
+            path: Name or index.
+            mode: As in `Session.select`.
+            progress: Called on that thread, before the first stage and after each one.
+
+        Raises:
+            PathError: No such path, or it has no fused stage.
+        """
+        from nestling_runtime.prefetch import Prefetch
+
+        prefetch = Prefetch(self, self.bundle.path_index(path), mode_number(mode), progress)
+        self._children.add(prefetch)
+        return prefetch
+
+    def load(self, path: str | int, *, mode: Mode = "default") -> None:
+        """Load all stages of a path and wait for it; they may be evicted again under a budget.
+
+        Raises:
+            PathError: No such path, or it has no fused stage.
+            BudgetError: It does not fit.
+            BundleError: A section is damaged.
+            EngineError: ExecuTorch refuses a stage.
+        """
+        native.call("nst_model_load", self.handle, self.bundle.path_index(path), mode_number(mode))
+
+    def missing_bytes(self, path: str | int) -> int:
+        """Return the bytes that selecting a path would have to load now; 0 when it is resident.
+
+        Raises:
+            PathError: No such path.
+        """
+        view = abi.PathView()
+        native.call("nst_model_path", self.handle, self.bundle.path_index(path), byref(view))
+        return int(view.missing_bytes)
+
+    def evict(self, stages: Iterable[str | int] | None = None) -> int:
+        """Unload stages that no session has selected.
+
+        Args:
+            stages: Which; all that can go by default.
+
+        Returns:
+            Bytes that became free.
+
+        Raises:
+            EngineError: A session has one of the named stages selected.
+        """
+        if stages is None:
+            freed = c_uint64()
+            native.call("nst_model_evict_unused", self.handle, byref(freed))
+            return freed.value
+        before = self.memory().resident_bytes
+        for stage in stages:
+            native.call("nst_model_evict_stage", self.handle, self.bundle.stage_index(stage))
+        return max(0, before - self.memory().resident_bytes)
+
+    def memory(self) -> Memory:
+        """Return what is resident."""
+        raw = abi.Memory()
+        native.call("nst_model_memory", self.handle, byref(raw))
+        return Memory(*(int(getattr(raw, name)) for name, *_ in abi.Memory._fields_))
+
+    def set_budget(self, budget_bytes: int) -> None:
+        """Change the memory budget; 0 lifts it. Evicts what it must.
+
+        Raises:
+            BudgetError: What sessions have selected is larger; nothing changes.
+        """
+        native.call("nst_model_set_budget", self.handle, budget_bytes)
+
+    def stage_stats(self, stage: str | int) -> StageStats:
+        """Return the statistics of one stage.
+
+        Raises:
+            PathError: No such stage.
+        """
+        index = self.bundle.stage_index(stage)
+        raw = abi.StageStats()
+        native.call("nst_model_stage_stats", self.handle, index, byref(raw))
+        return StageStats(
+            name=self.bundle.stages[index].name,
+            calls=raw.calls,
+            total_ns=raw.total_ns,
+            min_ns=raw.min_ns,
+            last_ns=raw.last_ns,
+            loads=raw.loads,
+            load_ns=raw.load_ns,
+            resident_bytes=raw.resident_bytes,
+            resident=bool(raw.resident),
+            pins=raw.pins,
+        )
+
+    def stats(self) -> tuple[StageStats, ...]:
+        """Return the statistics of all stages, in the order of the bundle."""
+        return tuple(self.stage_stats(index) for index in range(len(self.bundle.stages)))
+
+    def reset_stats(self) -> None:
+        """Zero the counters of all stages."""
+        native.call("nst_model_reset_stats", self.handle)
+
+    def close(self) -> None:
+        """End all sessions and prefetches, unload everything. Waits for runs; twice is fine."""
+        if self._handle is None:
+            return
+        for child in list(self._children):
+            child.close()
+        handle, self._handle = self._handle, None
+        native.call("nst_model_close", handle)
+        self._keep = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+
+def open_model(
+    source: str | os.PathLike[str] | bytes | int,
+    *,
+    budget_bytes: int = 0,
+    threads: int = 0,
+    verify_all: bool = False,
+    weight_cache: bool = True,
+    keep_pages: bool = False,
+    workspace_per_stage: bool = False,
+    offset_bytes: int = 0,
+    length_bytes: int = 0,
+) -> Model:
+    """Open a bundle to run it. Loads no stage.
+
+    Args:
+        source: A file, the bundle's bytes (not copied), or a file descriptor.
+        budget_bytes: Limit of `Memory.resident_bytes`; 0 for none.
+        threads: Of one run: 0 all processors, 1 the calling thread alone, n a pool of n.
+        verify_all: Check every section now, instead of each before its first use.
+        weight_cache: Let stages share packed weights; False for measurements only.
+        keep_pages: Keep the file's pages in memory after packing.
+        workspace_per_stage: Give each stage scratch memory of its own; for measurements.
+        offset_bytes: Where the bundle starts in the file of a descriptor.
+        length_bytes: How long it is there; 0 to the end of the file.
+
+    Raises:
+        BundleError: The file cannot be read, or is not a whole, legal bundle.
+        TargetError: The bundle was built for another target.
+        EngineError: Another open model uses a thread pool of another size, or there is no library.
+    """
+    library = native.library()
+    options = abi.ModelOptions()
+    library.nst_model_options_default(byref(options))
+    options.budget_bytes = budget_bytes
+    options.threads = threads
+    options.verify_all = verify_all
+    options.weight_cache = weight_cache
+    options.keep_pages = keep_pages
+    options.workspace = int(workspace_per_stage)
+    handle = c_void_p()
+    keep: object = None
+    if isinstance(source, bytes):
+        data = np.frombuffer(source, dtype=np.uint8)
+        keep = (source, data)
+        native.call(
+            "nst_model_open_memory",
+            ctypes.c_void_p(data.ctypes.data),
+            data.nbytes,
+            byref(options),
+            byref(handle),
+        )
+    elif isinstance(source, int):
+        native.call(
+            "nst_model_open_fd", source, offset_bytes, length_bytes, byref(options), byref(handle)
+        )
+    else:
+        native.call("nst_model_open_path", os.fsencode(source), byref(options), byref(handle))
+    assert handle.value is not None
+    return Model(handle.value, keep)
