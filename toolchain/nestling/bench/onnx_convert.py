@@ -1,0 +1,127 @@
+"""Converts a torch module to ONNX, with the bits that the bundle has."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nestling.errors import ExportError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# onnxruntime.quantization has no counterpart of the others that a kernel would run.
+SCHEMES = ("fp32", "int8-static", "int8-dynamic")
+
+
+def convert(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    target: Path,
+    scheme: str,
+    calibration: Path | None,
+) -> None:
+    """Export the module and quantise it as onnxruntime's own tools do.
+
+    Args:
+        module: In eval mode.
+        inputs: One example each; shapes become static.
+        target: The `.onnx` file to write.
+        scheme: One of `SCHEMES`.
+        calibration: Arrays `input0`, ...; for `int8-static`.
+
+    Raises:
+        ExportError: onnxruntime has nothing of these bits, or the conversion failed.
+    """
+    if scheme not in SCHEMES:
+        raise ExportError("onnxruntime has no such scheme", expected=SCHEMES, actual=scheme)
+    part = target.with_suffix(".part.onnx")
+    names = [f"input{index}" for index in range(len(inputs))]
+    try:
+        with _silence():
+            _export(module, inputs, names, part)
+            _quantize(part, scheme, calibration)
+    except Exception as error:  # whatever the exporter of the day raises
+        raise ExportError("the conversion to ONNX failed", actual=_first_line(error)) from error
+    part.replace(target)
+
+
+def _export(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], target: Path
+) -> None:
+    import torch
+
+    program = torch.onnx.export(
+        module, inputs, dynamo=True, input_names=list(names), verbose=False, optimize=True
+    )
+    if program is None:
+        raise ExportError("torch.onnx gave no program")
+    program.save(str(target), external_data=False)
+
+
+def _quantize(target: Path, scheme: str, calibration: Path | None) -> None:
+    if scheme == "fp32":
+        return
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = target.with_suffix(".prepared.onnx")
+    quant_pre_process(str(target), str(prepared), skip_symbolic_shape=True)
+    if scheme == "int8-dynamic":
+        quantize_dynamic(prepared, target, per_channel=True, weight_type=QuantType.QInt8)
+    else:
+        # Unsigned activations: the kernels that onnxruntime recommends on x86.
+        quantize_static(
+            prepared,
+            target,
+            _reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    prepared.unlink()
+
+
+def _reader(calibration: Path | None) -> Any:
+    import numpy as np
+    from onnxruntime.quantization import CalibrationDataReader
+
+    if calibration is None or not calibration.exists():
+        raise ExportError("static quantisation needs calibration data")
+    with np.load(calibration) as arrays:
+        columns = {name: arrays[name] for name in arrays.files}
+    count = len(next(iter(columns.values())))
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._samples = iter(
+                [{name: column[at] for name, column in columns.items()} for at in range(count)]
+            )
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self._samples, None)
+
+    return Reader()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the converters' chatter away from the user's terminal."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -1,0 +1,180 @@
+"""`nestling export`: from a supernet to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from nestling.cli.sources import Source
+
+SCHEMES = ("fp32", "int8-static", "int8-dynamic", "int4-group32", "int8-nibble")
+
+
+class Shares(click.ParamType):
+    """A list of shares such as `0.25,0.5,1`."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        """Return the numbers, each above 0 and at most 1."""
+        try:
+            shares = tuple(float(word) for word in value.split(","))
+        except ValueError:
+            shares = ()
+        if not shares or not all(0 < share <= 1 for share in shares):
+            self.fail(f"{value!r} is not a list of shares such as 0.25,0.5,1", param, ctx)
+        return shares
+
+
+@click.command("export")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The bundle; default: SOURCE's name with .nest in the current folder.",
+)
+@click.option("--scheme", type=click.Choice(SCHEMES), default="fp32", show_default=True)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Real inputs for int8-static: an .npz file with one array an input, first axis the sample. "
+    "Supernets of a recipe use its training data when this is not given.",
+)
+@click.option("--paths", "paths_text", help="Named paths to keep, small to large: tiny,base,full.")
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--fused/--no-fused", default=True, help="Also lower each named path in one piece.")
+@click.option("--name", help="Of the model, in the bundle.")
+@click.option("--widths", type=Shares(), help="Levels for a Hugging Face model, e.g. 0.25,0.5,1.")
+@click.option("--depths", type=Shares(), help="Depths for a Hugging Face model, e.g. 0.5,1.")
+@click.option("--builder", help="FILE.py:FUNCTION that builds the supernet of a custom checkpoint.")
+@click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Sign.")
+@click.option(
+    "--bench",
+    "keep_bench_files",
+    is_flag=True,
+    help="Also keep, in OUTPUT.bench/, what `nestling bench` compares with: the dense programs.",
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    source: Path,
+    output: Path | None,
+    scheme: str,
+    calibration: Path | None,
+    paths_text: str | None,
+    jobs: int,
+    fused: bool,
+    name: str | None,
+    widths: tuple[float, ...] | None,
+    depths: tuple[float, ...] | None,
+    builder: str | None,
+    key: Path | None,
+    keep_bench_files: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Cut a supernet into stages, lower them and pack everything into one bundle.
+
+    SOURCE is a checkpoint written by nestling.elastic.save, a folder that `nestling train` left, or a folder
+    with a Hugging Face model (ViT, BERT, MobileNetV2, Llama, Qwen).
+    """
+    from nestling.cli.progress import progress_bar
+    from nestling.cli.sources import load_source
+    from nestling.export import export_bundle
+
+    loaded = load_source(source, builder=builder, widths=widths, depths=depths)
+    supernet = loaded.supernet
+    samples = _find_samples(loaded, calibration) if scheme == "int8-static" else None
+    bundle = output or Path(f"{loaded.name}.nest")
+    with progress_bar("export", quiet=quiet or as_json) as advance:
+        report = export_bundle(
+            supernet,
+            bundle,
+            scheme=scheme,
+            calibration=samples,
+            paths=_choose_paths(loaded, paths_text),
+            jobs=jobs,
+            fused=fused,
+            quality=loaded.quality,
+            progress=advance,
+            name=name or loaded.name,
+        )
+    if key is not None:
+        from nestling.bundle.signing import sign
+
+        sign(bundle, key)
+    if keep_bench_files:
+        from nestling.bench.sidecar import write_sidecar
+
+        with progress_bar("dense programs", quiet=quiet or as_json) as advance:
+            write_sidecar(
+                bundle,
+                supernet,
+                model=name or loaded.name,
+                scheme=scheme,
+                calibration=samples,
+                recipe=loaded.recipe,
+                jobs=jobs,
+                progress=advance,
+            )
+    _print_report(report, as_json)
+
+
+def _find_samples(source: Source, calibration: Path | None) -> Any:
+    """Return what static quantisation looks at."""
+    from nestling.bench.samples import read_samples, recipe_samples
+    from nestling.errors import ExportError
+
+    if calibration is not None:
+        return read_samples(calibration, source.supernet)
+    if source.recipe is not None:
+        from nestling.recipes import find_recipe
+
+        return recipe_samples(find_recipe(source.recipe).data())
+    raise ExportError(
+        "static quantisation needs real inputs", hint="give some with --calibration FILE.npz"
+    )
+
+
+def _choose_paths(source: Source, text: str | None) -> Any:
+    """Return the named subnets to keep, or None for all of them."""
+    if text is None:
+        return None
+    from nestling.errors import PathError
+
+    named = source.supernet.space.named
+    chosen = {}
+    for name in text.split(","):
+        if name not in named:
+            raise PathError("no such path", expected=" or ".join(named), actual=name)
+        chosen[name] = named[name]
+    return {name: subnet for name, subnet in named.items() if name in chosen}
+
+
+def _print_report(report: Any, as_json: bool) -> None:
+    size = report.path.stat().st_size
+    if as_json:
+        import json
+
+        click.echo(
+            json.dumps(
+                {
+                    "bundle": str(report.path),
+                    "bytes": size,
+                    "scheme": report.scheme,
+                    "paths": list(report.paths),
+                    "stages": report.stages,
+                    "portable_operators": {k: list(v) for k, v in report.portable.items()},
+                },
+                indent=1,
+            )
+        )
+        return
+    click.echo(
+        f"{report.path}: {size:,} bytes, {report.scheme}, {report.stages} stages, "
+        f"paths {', '.join(report.paths)}"
+    )

@@ -1,0 +1,203 @@
+"""`nestling inspect`: what is in a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from nestling_runtime.bundle import Bundle
+
+
+@click.command("inspect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--stages", "all_stages", is_flag=True, help="List every stage, not a summary.")
+def command(bundle: Path, as_json: bool, all_stages: bool) -> None:
+    """Show the stages, blobs and paths of BUNDLE, what is shared, what paths cost and give."""
+    from nestling_runtime.bundle import Bundle
+
+    with Bundle.open(bundle) as opened:
+        facts = describe(opened)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        _print(facts, all_stages)
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Return everything that `inspect` shows, as plain values.
+
+    Bytes: `weight_bytes` of a path is what its stages use, each constant once; `own_bytes` the part that no other
+    path uses; `stored_bytes` all constants of the file; `unshared_bytes` the sum over the paths, which is what
+    they would take as files of their own.
+    """
+    constants = bundle.constants
+    used = {path.name: _constants_of(bundle, path.chain) for path in bundle.paths}
+    users = [index for indices in used.values() for index in indices]
+    single = {index for index in set(users) if users.count(index) == 1}
+
+    def size(indices: set[int]) -> int:
+        return sum(constants[index].size_bytes for index in indices)
+
+    paths = []
+    for path in bundle.paths:
+        paths.append(
+            {
+                "name": path.name,
+                "stages": [bundle.stages[index].name for index in path.chain],
+                "fused": None if path.fused is None else bundle.stages[path.fused].name,
+                "parameters": path.parameters,
+                "macs": path.macs,
+                "weight_bytes": size(used[path.name]),
+                "own_bytes": size(used[path.name] & single),
+                "quality": dict(path.quality),
+                "cost_us": dict(path.cost_us),
+            }
+        )
+    stored = sum(constant.size_bytes for constant in constants)
+    unshared = sum(size(indices) for indices in used.values())
+    return {
+        "name": bundle.name,
+        "family": bundle.family,
+        "target": bundle.target,
+        "scheme": bundle.scheme,
+        "producer": bundle.producer,
+        "signed": bundle.is_signed,
+        "file_bytes": bundle.size_bytes,
+        "manifest_bytes": bundle.manifest_bytes,
+        "stored_bytes": stored,
+        "unshared_bytes": unshared,
+        "notes": dict(bundle.meta),
+        "sections": [
+            {
+                "name": section.name,
+                "kind": section.kind,
+                "level": section.level,
+                "bytes": section.size_bytes,
+                "sha256": section.sha256.hex(),
+            }
+            for section in bundle.sections
+        ],
+        "slots": [
+            {"name": s.name, "role": s.role, "dtype": s.dtype, "shape": list(s.shape)}
+            for s in bundle.slots
+        ],
+        "stages": [_describe_stage(bundle, stage) for stage in bundle.stages],
+        "paths": paths,
+    }
+
+
+def _constants_of(bundle: Bundle, stages: tuple[int, ...]) -> set[int]:
+    return {index for stage in stages for _, index in bundle.stages[stage].bindings}
+
+
+def _describe_stage(bundle: Bundle, stage: Any) -> dict[str, Any]:
+    constants = {index for _, index in stage.bindings}
+    positions = bundle.positions[stage.first : stage.last + 1]
+    return {
+        "name": stage.name,
+        "positions": [position.name for position in positions],
+        "level": stage.level,
+        "bits": stage.bits,
+        "macs": stage.macs,
+        "weight_bytes": sum(bundle.constants[index].size_bytes for index in constants),
+        "program_bytes": bundle.programs[stage.program].size_bytes,
+        "arena_bytes": stage.arena_bytes,
+    }
+
+
+def _print(facts: dict[str, Any], all_stages: bool) -> None:
+    from rich.console import Console
+
+    console = Console()
+    signed = "signed" if facts["signed"] else "not signed"
+    console.print(
+        f"[bold]{facts['name']}[/]  {facts['family']}, {facts['scheme']} for {facts['target']}, "
+        f"{facts['file_bytes']:,} bytes, {signed}, by {facts['producer']}"
+    )
+    for table in (_path_table(facts), _section_table(facts), _stage_table(facts, all_stages)):
+        console.print(table)
+    stored, unshared = facts["stored_bytes"], facts["unshared_bytes"]
+    times = f", {unshared / stored:.2f} x" if stored else ""
+    console.print(
+        f"weights stored once: {stored:,} bytes; "
+        f"the {len(facts['paths'])} paths apart: {unshared:,} bytes{times}"
+    )
+
+
+def _path_table(facts: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Paths", title_justify="left", header_style="bold")
+    table.add_column("path")
+    for name in ("stages", "parameters", "MACs", "weight bytes", "own bytes", "quality", "cost"):
+        table.add_column(name, justify="right")
+    for path in facts["paths"]:
+        fused = " or 1" if path["fused"] is not None else ""
+        table.add_row(
+            path["name"],
+            f"{len(path['stages'])}{fused}",
+            f"{path['parameters']:,}",
+            f"{path['macs']:,}",
+            f"{path['weight_bytes']:,}",
+            f"{path['own_bytes']:,}",
+            _figures(path["quality"], "{:.4f}"),
+            _figures(path["cost_us"], "{:.0f} us"),
+        )
+    return table
+
+
+def _figures(figures: dict[str, float], form: str) -> str:
+    return "\n".join(f"{name} {form.format(value)}" for name, value in figures.items()) or "-"
+
+
+def _section_table(facts: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Sections", title_justify="left", header_style="bold")
+    table.add_column("section")
+    table.add_column("kind")
+    table.add_column("level", justify="right")
+    table.add_column("bytes", justify="right")
+    for section in facts["sections"]:
+        level = "-" if section["level"] is None else str(section["level"])
+        table.add_row(section["name"], section["kind"], level, f"{section['bytes']:,}")
+    return table
+
+
+def _stage_table(facts: dict[str, Any], all_stages: bool) -> Any:
+    """Return one row a stage, or one row a span of the chain with its levels side by side."""
+    from rich.table import Table
+
+    stages = facts["stages"]
+    table = Table(title=f"Stages ({len(stages)})", title_justify="left", header_style="bold")
+    if all_stages:
+        table.add_column("stage")
+        for name in ("level", "bits", "MACs", "weight bytes", "program bytes"):
+            table.add_column(name, justify="right")
+        for stage in stages:
+            table.add_row(
+                stage["name"],
+                str(stage["level"]),
+                str(stage["bits"]),
+                f"{stage['macs']:,}",
+                f"{stage['weight_bytes']:,}",
+                f"{stage['program_bytes']:,}",
+            )
+        return table
+    table.add_column("position")
+    table.add_column("levels", justify="right")
+    table.add_column("weight bytes of each level")
+    spans: dict[str, list[dict[str, Any]]] = {}
+    for stage in stages:
+        names = stage["positions"]
+        key = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]} (fused)"
+        spans.setdefault(key, []).append(stage)
+    for key, members in spans.items():
+        sizes = "  ".join(f"{stage['weight_bytes']:,}" for stage in members)
+        table.add_row(key, str(len(members)), sizes)
+    return table

@@ -1,0 +1,165 @@
+"""`nestling run`: run a path of a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from nestling_runtime import Model, Session
+
+_SHOWN_VALUES = 10
+
+
+@click.command("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--path", "path_name", help="Named path; default: the largest.")
+@click.option("--stages", "stage_names", metavar="A,B,...", help="A list of stages instead.")
+@click.option("--chain", is_flag=True, help="Run a named path stage by stage, not fused.")
+@click.option(
+    "--input",
+    "input_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="An .npy file, or an .npz file with one array an input, by name.",
+)
+@click.option("--digits", type=click.IntRange(min=1), help="Run N held-out digits; counts hits.")
+@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all processors.")
+@click.option("--budget", type=click.IntRange(min=0), default=0, help="Memory limit, bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    bundle: Path,
+    path_name: str | None,
+    stage_names: str | None,
+    chain: bool,
+    input_file: Path | None,
+    digits: int | None,
+    repeat: int,
+    threads: int,
+    budget: int,
+    as_json: bool,
+) -> None:
+    """Run a path of BUNDLE on an input, on scanned digits, or on zeros, and show what comes out."""
+    if path_name is not None and stage_names is not None:
+        raise click.UsageError("--path and --stages exclude each other")
+    if input_file is not None and digits is not None:
+        raise click.UsageError("--input and --digits exclude each other")
+    import nestling_runtime
+
+    with (
+        nestling_runtime.open(bundle, threads=threads, budget_bytes=budget) as model,
+        model.session() as session,
+    ):
+        if stage_names is not None:
+            session.select_stages([name.strip() for name in stage_names.split(",")])
+        else:
+            session.select(path_name or model.path_names[-1], mode="chain" if chain else "default")
+        result = _describe_selection(model, session)
+        if digits is not None:
+            result |= _run_digits(session, digits)
+        else:
+            result |= _run_once(session, _read_inputs(session, model, input_file), repeat)
+        result["resident_bytes"] = model.memory().resident_bytes
+    click.echo(json.dumps(result, indent=1) if as_json else _as_text(result))
+
+
+def _describe_selection(model: Model, session: Session) -> dict[str, Any]:
+    name, mode, stages = session.selection()
+    return {"path": name, "mode": mode, "stages": stages, "scheme": model.bundle.scheme}
+
+
+def _read_inputs(session: Session, model: Model, file: Path | None) -> dict[str, Any]:
+    """Return the arrays by name; without a file, none: inputs are zeros then."""
+    import numpy as np
+
+    from nestling.errors import EngineError
+
+    if file is None:
+        return {}
+    try:
+        loaded = np.load(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise EngineError("the input file cannot be read", actual=str(file)) from error
+    if not isinstance(loaded, np.ndarray):
+        return dict(loaded.items())
+    (name, *others) = session.input_names
+    if others:
+        raise EngineError(
+            "the model has several inputs", hint=f"give an .npz file with {session.input_names}"
+        )
+    slot = next(slot for slot in model.bundle.slots if slot.name == name)
+    # One sample without its batch axis is what people have.
+    return {name: loaded[None] if (1, *loaded.shape) == slot.shape else loaded}
+
+
+def _run_once(session: Session, inputs: dict[str, Any], repeat: int) -> dict[str, Any]:
+    outputs = session.run(**inputs)
+    times = [session.last_run_ns / 1e3]
+    for _ in range(repeat - 1):
+        session.run_bound()
+        times.append(session.last_run_ns / 1e3)
+    return {
+        "outputs": {name: array.tolist() for name, array in outputs.items()},
+        **_describe_times(times),
+    }
+
+
+def _run_digits(session: Session, count: int) -> dict[str, Any]:
+    """Run held-out scans of the demo's data."""
+    from nestling.errors import EngineError
+    from nestling.recipes.digits import load_digits_split
+
+    _, _, images, labels = load_digits_split()
+    if len(session.input_names) != 1:
+        raise EngineError("the bundle is not one of the digits models")
+    count = min(count, len(labels))
+    guesses, times = [], []
+    for image in images[:count].numpy():
+        outputs = session.run(**{session.input_names[0]: image[None]})
+        guesses.append(int(next(iter(outputs.values())).argmax()))
+        times.append(session.last_run_ns / 1e3)
+    truths = labels[:count].tolist()
+    hits = sum(guess == truth for guess, truth in zip(guesses, truths, strict=True))
+    return {
+        "digits": count,
+        "guesses": guesses,
+        "truths": truths,
+        "accuracy": hits / count,
+        **_describe_times(times),
+    }
+
+
+def _describe_times(times: list[float]) -> dict[str, Any]:
+    import statistics
+
+    return {
+        "runs": len(times),
+        "median_us": round(statistics.median(times), 3),
+        "min_us": round(min(times), 3),
+    }
+
+
+def _as_text(result: dict[str, Any]) -> str:
+    how = result["path"] or f"{result['stages']} stages of your own"
+    lines = [f"{how} ({result['mode']}, {result['scheme']})"]
+    for name, values in result.get("outputs", {}).items():
+        lines.append(f"{name}: {_shorten(values)}")
+    if "digits" in result:
+        lines.append(f"accuracy on {result['digits']} held-out digits: {result['accuracy']:.4f}")
+    lines.append(
+        f"{result['runs']} runs, median {result['median_us']} us, best {result['min_us']} us; "
+        f"{result['resident_bytes']:,} bytes resident"
+    )
+    return "\n".join(lines)
+
+
+def _shorten(values: Any) -> str:
+    import numpy as np
+
+    array = np.asarray(values)
+    shown = " ".join(f"{value:.4g}" for value in array.reshape(-1)[:_SHOWN_VALUES])
+    more = " ..." if array.size > _SHOWN_VALUES else ""
+    return f"shape {array.shape}: {shown}{more}"
