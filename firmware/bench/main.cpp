@@ -25,6 +25,9 @@ void measure_speed(const nestling_bench::Options &options, nestling_bench::JsonW
 int main(int count, char **words) {
     try {
         const nestling_bench::Options options = nestling_bench::parse_options(count, words);
+        // For both sides, and before the first load. libnestling does without the pool when it has
+        // one thread; plain ExecuTorch never does, and takes every core unless told otherwise.
+        nestling_bench::set_thread_count(options.threads);
         nestling_bench::JsonWriter json;
         json.open_object();
         json.key("threads").value(static_cast<int64_t>(options.threads));

@@ -1,6 +1,7 @@
 // One memory question, in a process that does nothing else: what loading the named paths of a
 // bundle, or some plain files, adds to a process that has the runtime in it already. Everything is
-// run once, so that lazily allocated buffers are there.
+// run once, so that lazily allocated buffers are there. The thread pool is in "before" on both
+// sides.
 //
 //   "before": {...}, "after": {...}, "resident_bytes": what the engine says, or -1
 #include "contest.h"
@@ -25,7 +26,6 @@ void load_nested(const Options &options, NestedModel &nested) {
 }  // namespace
 
 void measure_memory(const Options &options, JsonWriter &json) {
-    set_thread_count(options.threads);  // the pool's stacks belong to neither side
     json.key("before");
     write_memory(json, read_memory(options.bundle));
     if (options.bundle.empty()) {
