@@ -2,8 +2,10 @@
  *
  * Keeps every input that took an edge for the first time, or more often than any before (in powers
  * of two), and mutates what it kept. Runs are a function of the arguments. Edges come from gcc's
- * -fsanitize-coverage=trace-pc. The last input is written to fuzz-last.bin, in the working folder,
- * before it is tried if FUZZ_KEEP_LAST is set. */
+ * -fsanitize-coverage=trace-pc.
+ * The input that led to a finding is left in fuzz-last.bin, in the working folder. */
+#include <sanitizer/common_interface_defs.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,8 @@ static uintptr_t before;
 static input kept[MOST_KEPT];
 static size_t kept_count;
 static uint64_t random_state;
+static uint8_t work[MOST_BYTES]; /* the input being tried */
+static size_t work_size;
 
 void __sanitizer_cov_trace_pc(void);
 void __sanitizer_cov_trace_pc(void) {
@@ -179,23 +183,29 @@ static uint8_t *read_file(const char *path, size_t *out_size) {
     return data;
 }
 
-static void save(const uint8_t *data, size_t size) {
+/* Leave the input that led to a finding in fuzz-last.bin, in the working folder. */
+static void save_work(void) {
     FILE *file = fopen("fuzz-last.bin", "wb");
     if (file != NULL) {
-        fwrite(data, 1, size, file);
+        fwrite(work, 1, work_size, file);
         fclose(file);
     }
 }
 
+static void on_abort(int signal_number) {
+    (void)signal_number;
+    save_work();
+}
+
 int main(int argc, char **argv) {
-    static uint8_t work[MOST_BYTES];
     if (argc < 4) {
         fprintf(stderr, "usage: %s RUNS RANDOM_SEED BUNDLE...\n", argv[0]);
         return 2;
     }
     unsigned long long runs = strtoull(argv[1], NULL, 10);
     random_state = strtoull(argv[2], NULL, 10) * 2 + 1;
-    bool keep_last = getenv("FUZZ_KEEP_LAST") != NULL;
+    __sanitizer_set_death_callback(save_work);
+    signal(SIGABRT, on_abort);
     for (int i = 3; i < argc; i++) {
         const uint8_t *manifest;
         size_t size;
@@ -211,15 +221,12 @@ int main(int argc, char **argv) {
     }
     for (unsigned long long run = 0; run < runs && kept_count > 0; run++) {
         const input *base = &kept[below(kept_count)];
-        size_t size = base->size;
-        memcpy(work, base->data, size);
+        work_size = base->size;
+        memcpy(work, base->data, work_size);
         for (size_t i = 1 + below(4); i > 0; i--) {
-            mutate(work, &size);
+            mutate(work, &work_size);
         }
-        if (keep_last) {
-            save(work, size);
-        }
-        try_input(work, size);
+        try_input(work, work_size);
     }
     size_t edges = 0;
     for (size_t i = 0; i < MAP_BYTES; i++) {
