@@ -190,7 +190,7 @@ class _Packer:
     def _bind(self, program: LoweredProgram, section: str) -> tuple[bytes, list[tuple[str, int]]]:
         """Add a program's constants and put their keys in the place of its symbols."""
         pte = program.program
-        bindings = []
+        bindings: dict[str, int] = {}
         for name, constant in program.constants.items():
             layout = constant.layout
             key = _constant_key(constant.data, layout)
@@ -206,8 +206,8 @@ class _Packer:
                 unique = key.rjust(len(name), "_")
                 pte = pte.replace(name.encode(), unique.encode())
                 name = unique
-            bindings.append((name, index))
-        return pte, bindings
+            bindings[name] = index
+        return pte, list(bindings.items())
 
     def _section(self, level: int, bits: int) -> str:
         """Name of the blob that ``level`` adds, the lower nibbles in blobs of their own."""

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+import cbor2
+
 _Entry = TypeVar("_Entry")
 
 LOWERING_VERSION = 1
@@ -44,7 +46,7 @@ class LoweringCache:
         """Return the entry, or ``None`` if it is absent or unreadable (then it is made again)."""
         try:
             return read(self._path(key).read_bytes())
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, EOFError, cbor2.CBORError, ValueError, KeyError, TypeError, IndexError):
             return None
 
     def store(self, key: str, data: bytes) -> None:
