@@ -13,5 +13,5 @@ exec 9>"$BUILD/.lock"
 flock 9
 
 cmake -S firmware -B "$BUILD" -G Ninja --log-level=WARNING \
-    -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=Release "$@"
+    -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=Release -DNESTLING_BUILD_BENCH=ON "$@"
 cmake --build "$BUILD" --parallel "${NESTLING_JOBS:-2}"
