@@ -4,8 +4,8 @@
         for path in bundle.paths:
             print(path.name, path.parameters, path.quality)
 
-Opening checks prefix, manifest and layout; `check_sections` checks the bytes of the sections as well.
-Nothing is loaded, and no engine is needed.
+Opening checks prefix, manifest and layout; `check_sections` checks the bytes of the sections as
+well. Nothing is loaded, and no engine is needed.
 """
 
 from __future__ import annotations

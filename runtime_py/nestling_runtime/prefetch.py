@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Prefetch:
-    """A path that is being loaded, from `Model.prefetch`. A context manager that waits at the end."""
+    """A path that is being loaded, from `Model.prefetch`; a context manager that waits."""
 
     def __init__(
         self, model: Model, path: int, mode: int, progress: ProgressCallback | None

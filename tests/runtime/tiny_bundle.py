@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-
-import tiny_model
-from nestling.bundle.writer import BundleBuilder
-from tiny_model import (
+from runtime import tiny_model
+from runtime.tiny_model import (
     BLOCKS,
     CLASSES,
     INPUT_UNITS,
@@ -25,15 +24,18 @@ from tiny_model import (
     AtLevels,
     Lowered,
     TinyNet,
+    Weight,
     content_key,
 )
+
+from nestling.bundle.writer import BundleBuilder
 
 CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "tests-runtime"
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """What lowering gives: programs of the stages, and plain programs of the same nets as oracle."""
+    """What lowering gives: programs of the stages, and plain programs of the same nets."""
 
     stages: Mapping[str, Lowered]
     dense: Mapping[str, bytes]
@@ -44,10 +46,26 @@ def artifacts() -> Artifacts:
     source = Path(tiny_model.__file__).read_bytes()
     key = hashlib.sha256(source + version("executorch").encode()).hexdigest()[:16]
     cached = CACHE / f"tiny-{key}.pickle"
-    if cached.exists():
-        loaded = pickle.loads(cached.read_bytes())
-        assert isinstance(loaded, Artifacts)
-        return loaded
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # Test processes that start together wait for the first one instead of lowering as well.
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cached.exists():
+            made = _lower_all()
+            # Plain tuples: the names of these classes' modules depend on how tests are run.
+            stages = {name: astuple(lowered) for name, lowered in made.stages.items()}
+            cached.write_bytes(pickle.dumps((stages, dict(made.dense))))
+    stages, dense = pickle.loads(cached.read_bytes())
+    return Artifacts(
+        {
+            name: Lowered(pte, {key: Weight(*weight) for key, weight in weights.items()}, arena)
+            for name, (pte, weights, arena) in stages.items()
+        },
+        dense,
+    )
+
+
+def _lower_all() -> Artifacts:
     net = TinyNet().eval()
     logging.disable(logging.WARNING)
     try:
@@ -64,12 +82,7 @@ def artifacts() -> Artifacts:
             }
     finally:
         logging.disable(logging.NOTSET)
-    made = Artifacts(stages, dense)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(".partial")
-    partial.write_bytes(pickle.dumps(made))
-    partial.replace(cached)
-    return made
+    return Artifacts(stages, dense)
 
 
 def level_of(stage: str) -> int:

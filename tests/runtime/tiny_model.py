@@ -1,11 +1,12 @@
 """A net small enough to lower in seconds, cut into stages by hand, for the tests of the runtime.
 
-The toolchain is not used on purpose: the runtime is tested on what the format allows, and its oracle is
-ExecuTorch itself (`dense_pte`) and eager torch (`eager`).
+The toolchain's export is not used on purpose: the runtime is tested on what the format allows, and
+its oracles are ExecuTorch itself (a plain program of the same subnet) and eager torch.
 
-The net: a stem makes the stream `x` and a context `gate`; three blocks add to the stream at one of three widths
-(or are skipped); a head makes the logits. Blocks have a LayerNorm, which XNNPACK leaves to ExecuTorch's own
-kernels, so both kinds of external constants occur: those a delegate packs and those the method keeps.
+The net: a stem makes the stream `x` and a context `gate`; three blocks add to the stream at one of
+three widths (or are skipped); a head makes the logits. Blocks have a LayerNorm, which XNNPACK
+leaves to ExecuTorch's own kernels, so both kinds of external constants occur: those that a delegate
+packs and those that the method keeps.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
+
+# Input of the net, (1, 16), or its logits, (1, 10).
+Image = npt.NDArray[np.float32]
 
 INPUT_UNITS = 16
 STREAM_UNITS = 32
@@ -138,8 +144,8 @@ def lower(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, external: bool
     Args:
         module: Module in eval mode.
         inputs: Example inputs, f32.
-        external: Leave the weights outside of the program and the buffers of inputs and outputs to the caller
-            (a nestling stage); otherwise a plain ExecuTorch program (the oracle).
+        external: Leave the weights outside of the program, and the buffers of inputs and outputs
+            to the caller (a nestling stage); otherwise a plain ExecuTorch program (the oracle).
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
