@@ -8,9 +8,9 @@
 
 static const uint8_t magic[8] = {0x89, 'N', 'E', 'S', 'T', '\r', '\n', 0x1A};
 
-/* No entry of any table is shorter: a position with a name of one byte. The index needs 8 bytes an
+/* No entry of any table is shorter: a position with a name of one byte. The index needs 12 bytes an
  * entry. */
-enum { SHORTEST_ENTRY_BYTES = 25, INDEX_BYTES_AN_ENTRY = 8 };
+enum { SHORTEST_ENTRY_BYTES = 25, INDEX_BYTES_AN_ENTRY = 12 };
 
 static uint32_t load_u32(const uint8_t *at) {
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
@@ -69,7 +69,7 @@ int nst_bundle_prefix(const void *data, size_t size, nst_prefix *out, nst_error 
 }
 
 size_t nst_bundle_index_bytes(const nst_prefix *prefix) {
-    /* At most 64 MiB / 25 x 8, from a manifest size that nst_bundle_prefix has bounded. */
+    /* At most 64 MiB / 25 x 12, from a manifest size that nst_bundle_prefix has bounded. */
     uint64_t bytes = prefix->manifest_bytes;
     if (bytes > NST_MAX_MANIFEST_BYTES) {
         return 0;

@@ -227,8 +227,9 @@ typedef struct nst_bundle {
     const uint8_t *manifest_end;
     uint32_t count[NST_TABLES];
     uint32_t first[NST_TABLES]; /* where the table starts in `entry` and `order` */
-    const uint32_t *entry;      /* [all entries] offset of each entry in the manifest */
-    const uint32_t *order;      /* [all entries] entry numbers of each table, sorted by name */
+    const uint32_t
+        *entry; /* [all entries][2] where each entry starts in the manifest, and its name */
+    const uint32_t *order; /* [all entries] entry numbers of each table, sorted by name */
     nst_prefix prefix;
     nst_bundle_info info;
 } nst_bundle;

@@ -139,9 +139,8 @@ static int check_bindings(const nst_bundle *bundle, uint32_t i, nst_stage_info s
             return fail_stage(err, i, stage.name, 0, constant,
                               "the names that the stage binds do not ascend");
         }
-        if (renamed &&
-            (!nst_decode_name(NST_CONSTANTS, nst_entry_at(bundle, NST_CONSTANTS, constant), &key) ||
-             nst_text_compare(name, key) == 0)) {
+        key = nst_entry_name(bundle, NST_CONSTANTS, constant);
+        if (renamed && nst_text_compare(name, key) == 0) {
             return fail_stage(err, i, stage.name, 0, constant,
                               "the stage renames a constant to its own key");
         }

@@ -22,9 +22,16 @@ typedef struct nst_indexer {
     uint32_t capacity; /* entries that fit into the index */
 } nst_indexer;
 
+/* Where the CBOR text that holds a name starts: one byte before it, two from 24 bytes on. */
+static size_t head_of(const nst_bundle *bundle, nst_text name) {
+    size_t at = (size_t)((const uint8_t *)name.data - bundle->manifest);
+    return at - (name.bytes < 24 ? 1 : 2);
+}
+
 static int index_table(nst_indexer *to, nst_table table, uint32_t least, uint32_t most,
                        nst_error *err) {
     nst_bundle *bundle = to->bundle;
+    nst_text name;
     uint32_t count = 0;
     if (!nst_take_list(&to->cursor, &count)) {
         return nst_fail_entry(err, NST_E_CORRUPT, table, 0, 0, 0,
@@ -46,38 +53,45 @@ static int index_table(nst_indexer *to, nst_table table, uint32_t least, uint32_
             return nst_fail_entry(err, NST_E_LIMIT, table, i, to->capacity, 0,
                                   "the index memory is too small");
         }
-        if (!nst_skip_entry(table, &to->cursor)) {
+        if (!nst_decode_entry(table, &to->cursor, &name)) {
             return nst_fail_entry(err, NST_E_CORRUPT, table, i, 0, 0,
                                   "the entry is not what the format asks for");
         }
         to->order[to->used] = i;
-        to->entry[to->used] = (uint32_t)offset;
+        to->entry[2 * (size_t)to->used] = (uint32_t)offset;
+        to->entry[2 * (size_t)to->used + 1] = (uint32_t)head_of(bundle, name);
         to->used++;
     }
     return NST_OK;
 }
 
-/* Name of entry `i`; entries were decoded before, so this cannot fail on bytes that nobody changes.
- */
-static nst_text name_of(const nst_bundle *bundle, nst_table table, uint32_t i) {
-    nst_text name = {NULL, 0};
-    if (!nst_decode_name(table, nst_entry_at(bundle, table, i), &name)) {
-        name = (nst_text){NULL, 0};
+nst_text nst_entry_name(const nst_bundle *bundle, nst_table table, uint32_t i) {
+    size_t number = (size_t)bundle->first[table] + i;
+    const uint8_t *at = bundle->manifest + bundle->entry[2 * number + 1];
+    size_t left = (size_t)(bundle->manifest_end - at);
+    size_t head = 1;
+    size_t bytes = left > 0 ? (size_t)(at[0] & 0x1F) : 0;
+    if (bytes == 24 && left > 1) {
+        head = 2;
+        bytes = at[1];
     }
-    return name;
+    if (bytes > NST_MAX_NAME_BYTES || head + bytes > left) {
+        return (nst_text){NULL, 0};
+    }
+    return (nst_text){(const char *)at + head, bytes};
 }
 
 /* Move `order[root]` down until no child of it has a greater name. */
 static void sift(const nst_bundle *bundle, nst_table table, uint32_t *order, uint32_t root,
                  uint32_t count) {
     uint32_t moved = order[root];
-    nst_text moved_name = name_of(bundle, table, moved);
+    nst_text moved_name = nst_entry_name(bundle, table, moved);
     /* A heap of at most 65535 entries: 2 * root + 2 does not wrap. */
     while (2 * root + 1 < count) {
         uint32_t child = 2 * root + 1;
-        nst_text child_name = name_of(bundle, table, order[child]);
+        nst_text child_name = nst_entry_name(bundle, table, order[child]);
         if (child + 1 < count) {
-            nst_text right_name = name_of(bundle, table, order[child + 1]);
+            nst_text right_name = nst_entry_name(bundle, table, order[child + 1]);
             if (nst_text_compare(child_name, right_name) < 0) {
                 child++;
                 child_name = right_name;
@@ -109,8 +123,8 @@ static void sort_names(const nst_bundle *bundle, nst_table table, uint32_t *orde
 static int check_unique(const nst_bundle *bundle, nst_table table, const uint32_t *order,
                         nst_error *err) {
     for (uint32_t i = 1; i < bundle->count[table]; i++) {
-        nst_text a = name_of(bundle, table, order[i - 1]);
-        nst_text b = name_of(bundle, table, order[i]);
+        nst_text a = nst_entry_name(bundle, table, order[i - 1]);
+        nst_text b = nst_entry_name(bundle, table, order[i]);
         if (nst_text_compare(a, b) == 0) {
             uint32_t low = order[i] < order[i - 1] ? order[i] : order[i - 1];
             uint32_t high = order[i] < order[i - 1] ? order[i - 1] : order[i];
@@ -135,14 +149,14 @@ static bool take_head_name(nst_cursor *cursor, const char *key, nst_text *out) {
 int nst_index_manifest(nst_bundle *bundle, uint32_t *index, size_t words, nst_error *err) {
     nst_bundle_info *info = &bundle->info;
     uint32_t members = 0;
-    size_t half = words / 2;
+    size_t entries = words / 3; /* two words where the entry is, one for its place in the order */
     nst_indexer to = {
         .bundle = bundle,
         .cursor = {bundle->manifest, bundle->manifest_end},
         .entry = index,
-        .order = index + half,
+        .order = index + 2 * entries,
         .used = 0,
-        .capacity = half > UINT32_MAX ? UINT32_MAX : (uint32_t)half,
+        .capacity = entries > UINT32_MAX ? UINT32_MAX : (uint32_t)entries,
     };
     nst_cursor *cursor = &to.cursor;
     int code;
@@ -230,7 +244,7 @@ uint32_t nst_bundle_find(const nst_bundle *bundle, nst_table table, const char *
     uint32_t high = bundle->count[table];
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        int side = nst_text_compare(name_of(bundle, table, order[middle]), wanted);
+        int side = nst_text_compare(nst_entry_name(bundle, table, order[middle]), wanted);
         if (side == 0) {
             return order[middle];
         }

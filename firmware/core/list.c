@@ -2,6 +2,7 @@
 #include "bundle.h"
 #include "cbor.h"
 #include "manifest.h"
+#include "reader.h"
 
 /* Start on the next element; false when none is left. */
 static bool next(nst_list *list, nst_cursor *out) {
@@ -41,11 +42,7 @@ int nst_list_next_binding(const nst_bundle *bundle, nst_list *list, nst_text *ou
         return changed(list);
     }
     if (out_name->bytes == 0) {
-        uint32_t entry = bundle->entry[bundle->first[NST_CONSTANTS] + *out_constant];
-        nst_cursor at = {bundle->manifest + entry, bundle->manifest_end};
-        if (!nst_decode_name(NST_CONSTANTS, at, out_name)) {
-            return changed(list);
-        }
+        *out_name = nst_entry_name(bundle, NST_CONSTANTS, *out_constant);
     }
     list->at = cursor.at;
     return NST_OK;

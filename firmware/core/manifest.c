@@ -259,7 +259,7 @@ bool nst_decode_path(nst_cursor *cursor, nst_path_info *out) {
            member_u64(cursor, "weight_bytes", &out->weight_bytes);
 }
 
-bool nst_skip_entry(nst_table table, nst_cursor *cursor) {
+bool nst_decode_entry(nst_table table, nst_cursor *cursor, nst_text *out_name) {
     union {
         nst_section_info section;
         nst_slot_info slot;
@@ -269,54 +269,40 @@ bool nst_skip_entry(nst_table table, nst_cursor *cursor) {
         nst_stage_info stage;
         nst_path_info path;
     } entry;
+    bool taken = false;
     switch (table) {
         case NST_SECTIONS:
-            return nst_decode_section(cursor, &entry.section);
+            taken = nst_decode_section(cursor, &entry.section);
+            *out_name = entry.section.name;
+            break;
         case NST_SLOTS:
-            return nst_decode_slot(cursor, &entry.slot);
+            taken = nst_decode_slot(cursor, &entry.slot);
+            *out_name = entry.slot.name;
+            break;
         case NST_CONSTANTS:
-            return nst_decode_constant(cursor, &entry.constant);
+            taken = nst_decode_constant(cursor, &entry.constant);
+            *out_name = entry.constant.key;
+            break;
         case NST_PROGRAMS:
-            return nst_decode_program(cursor, &entry.program);
+            taken = nst_decode_program(cursor, &entry.program);
+            *out_name = entry.program.method;
+            break;
         case NST_POSITIONS:
-            return nst_decode_position(cursor, &entry.position);
+            taken = nst_decode_position(cursor, &entry.position);
+            *out_name = entry.position.name;
+            break;
         case NST_STAGES:
-            return nst_decode_stage(cursor, &entry.stage);
+            taken = nst_decode_stage(cursor, &entry.stage);
+            *out_name = entry.stage.name;
+            break;
         case NST_PATHS:
-            return nst_decode_path(cursor, &entry.path);
+            taken = nst_decode_path(cursor, &entry.path);
+            *out_name = entry.path.name;
+            break;
         case NST_TABLES:
             break;
     }
-    return false;
-}
-
-bool nst_decode_name(nst_table table, nst_cursor cursor, nst_text *out) {
-    uint32_t members = 0;
-    uint64_t number;
-    nst_text text;
-    if (!nst_take_map(&cursor, &members)) {
-        return false;
-    }
-    switch (table) {
-        case NST_SECTIONS:
-            return nst_take_key(&cursor, "kind") && nst_take_text(&cursor, &text) &&
-                   member_name(&cursor, "name", out);
-        case NST_SLOTS:
-        case NST_POSITIONS:
-            return member_name(&cursor, "name", out);
-        case NST_CONSTANTS:
-            return member_name(&cursor, "key", out);
-        case NST_PROGRAMS:
-            return member_u64(&cursor, "size", &number) && member_name(&cursor, "method", out);
-        case NST_STAGES:
-            return member_u64(&cursor, "bits", &number) && member_u64(&cursor, "last", &number) &&
-                   member_u64(&cursor, "macs", &number) && member_name(&cursor, "name", out);
-        case NST_PATHS:
-            return member_u64(&cursor, "macs", &number) && member_name(&cursor, "name", out);
-        case NST_TABLES:
-            break;
-    }
-    return false;
+    return taken;
 }
 
 bool nst_decode_notes(nst_cursor *cursor, nst_list *out) {

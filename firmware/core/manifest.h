@@ -18,11 +18,9 @@ bool nst_decode_position(nst_cursor *cursor, nst_position_info *out);
 bool nst_decode_stage(nst_cursor *cursor, nst_stage_info *out);
 bool nst_decode_path(nst_cursor *cursor, nst_path_info *out);
 
-/* Take an entry of any table and throw it away. */
-bool nst_skip_entry(nst_table table, nst_cursor *cursor);
-
-/* Only the name of an entry (constants: the key; programs: the method). */
-bool nst_decode_name(nst_table table, nst_cursor cursor, nst_text *out);
+/* Take an entry of any table, and keep nothing but its name (constants: the key; programs: the
+ * method). The name is only set where the entry is taken. */
+bool nst_decode_entry(nst_table table, nst_cursor *cursor, nst_text *out_name);
 
 /* A map of free notes; checks each and gives the list. */
 bool nst_decode_notes(nst_cursor *cursor, nst_list *out);

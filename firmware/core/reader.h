@@ -24,9 +24,13 @@ int nst_read_path(const nst_bundle *bundle, uint32_t i, nst_path_info *out, nst_
 
 /* A cursor at entry `i`, up to the end of the manifest. */
 static inline nst_cursor nst_entry_at(const nst_bundle *bundle, nst_table table, uint32_t i) {
-    uint32_t offset = bundle->entry[bundle->first[table] + i];
-    return (nst_cursor){bundle->manifest + offset, bundle->manifest_end};
+    size_t number = (size_t)bundle->first[table] + i;
+    return (nst_cursor){bundle->manifest + bundle->entry[2 * number], bundle->manifest_end};
 }
+
+/* Name of entry `i`, straight from its place in the manifest; empty if the bytes there were
+ * changed. */
+nst_text nst_entry_name(const nst_bundle *bundle, nst_table table, uint32_t i);
 
 /* "manifest" error about one entry: fills section with "table[i]" and returns `code`. */
 int nst_fail_entry(nst_error *err, int code, nst_table table, uint32_t i, uint64_t expected,
