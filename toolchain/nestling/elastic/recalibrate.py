@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nestling.elastic.batch_norm import NestedBatchNorm2d
 from nestling.elastic.subnet import Subnet
@@ -23,7 +24,7 @@ Batch = Tensor | Sequence[Tensor]
 
 def has_batch_norm(supernet: Supernet) -> bool:
     """Return whether the supernet has statistics to recalibrate."""
-    return any(isinstance(module, NestedBatchNorm2d) for module in supernet.modules())
+    return any(isinstance(m, NestedBatchNorm2d | _BatchNorm) for m in supernet.modules())
 
 
 @torch.no_grad()
@@ -72,14 +73,23 @@ def as_inputs(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
 
 @contextmanager
 def _collecting(supernet: Supernet) -> Iterator[None]:
-    norms = [m for m in supernet.modules() if isinstance(m, NestedBatchNorm2d)]
+    nested = [m for m in supernet.modules() if isinstance(m, NestedBatchNorm2d)]
+    plain = [m for m in supernet.modules() if isinstance(m, _BatchNorm)]
+    momenta = [norm.momentum for norm in plain]
     training = supernet.training
     supernet.eval()
-    for norm in norms:
+    for norm in nested:
         norm.start_collecting()
+    for module in plain:
+        # Without momentum, torch averages with equal weights since the last reset.
+        module.reset_running_stats()
+        module.momentum = None
+        module.train()
     try:
         yield
     finally:
-        for norm in norms:
+        for norm in nested:
             norm.collecting = False
+        for module, momentum in zip(plain, momenta, strict=True):
+            module.momentum = momentum
         supernet.train(training)

@@ -207,8 +207,9 @@ def nested_depths(
     ]
     drops = {0}
     for depth in depths:
-        count = depth if isinstance(depth, int) else math.floor(depth * len(layers) + 0.5)
-        if not 1 <= count <= len(layers):
+        exact = depth if isinstance(depth, int) else depth * len(layers)
+        count = math.floor(exact + 0.5) if 0 < exact <= len(layers) else 0
+        if count < 1:
             raise ModelError(
                 "a depth keeps between one layer and all of them",
                 expected=f"1..{len(layers)} layers, or a fraction of them",
