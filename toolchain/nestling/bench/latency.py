@@ -1,7 +1,7 @@
 """How long runs and switches take; ours and plain ExecuTorch in one process, interleaved.
 
-`firmware/bench` takes the samples and says in which order; here they become figures. A ratio is taken within a
-round, where both sides saw the same machine, and only then over the rounds.
+`firmware/bench` takes the samples and says in which order; here they become figures. A ratio is
+taken within a round, where both sides saw the same machine, and only then over the rounds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SWITCH_SHARE = 0.01
 
 @dataclass(frozen=True)
 class PathRuns:
-    """Steady runs of one path: the median of every round, us. `plain` is empty without a program."""
+    """Steady runs of one path: the median of every round, us; `plain` may be empty."""
 
     path: str
     fused: list[float]
@@ -57,16 +57,18 @@ class PathRuns:
 def measure_latency(subject: Subject) -> list[Record]:
     """Measure every figure of time that compares us with plain ExecuTorch.
 
-    `nest_ratio_worst`, `nest_ratio_geomean`: fused nested path against the plain dense program of the same
-    subnet; over the named paths.
+    `nest_ratio_worst`, `nest_ratio_geomean`: fused nested path against the plain dense program of
+    the same subnet; over the named paths.
     `chain_ratio`: chained stages against the fused method, on the path where that is worst.
     `switch_overhead_p50_us`, `_p99_us`: see `switch_records`.
     `reload_ratio`: unloading one plain program and loading another, against select(); medians.
-    `alternating_ratio`: a call of plain ExecuTorch with all files loaded when every call changes the path,
+    `alternating_ratio`: a call of plain ExecuTorch with all files loaded when every call changes
+        the path,
     against ours, select() included; means.
     `run_us_<path>`: a steady fused run; its baseline is the plain program's.
     """
-    # A scheme that nests bits has paths without a plain counterpart; with the others they would not compare.
+    # A scheme that nests bits has paths without a plain counterpart; with the others they would not
+    # compare.
     paths = tuple(path for path in subject.paths if path in subject.plain) or subject.paths
     samples = native.measure_speed(
         subject.bundle,
@@ -191,12 +193,14 @@ def quantile(samples: Sequence[float], share: float) -> float:
 def switch_records(subject: Subject, samples: Sequence[dict[str, Any]]) -> list[Record]:
     """Measure what a switch costs when everything is resident.
 
-    The overhead at a quantile q is the difference of two quantiles: the q of "select() and the first run
-    after another path ran", less the q of a later, steady run of the same path. Both samples have the same
-    size and were taken in turns, so that what the machine does beside us is in both. It is a difference of
-    quantiles and not a quantile of differences: the latter would count the machine's jitter twice. The record is
-    that of the path with the worst overhead as the limit counts it (10 us or 1 % of the run, whichever is
-    more); `baseline` is the path's median steady run, `ratio` the overhead's share of it.
+    The overhead at a quantile q is the difference of two quantiles: the q of "select() and the
+    first run after another path ran", less the q of a later, steady run of the same path. Both
+    samples have the same size and were taken in turns, so that what the machine does beside us is
+    in both. It is a difference of
+    quantiles and not a quantile of differences: the latter would count the machine's jitter twice.
+    The record is that of the path with the worst overhead as the limit counts it (10 us or 1 % of
+    the run, whichever is more); `baseline` is the path's median steady run, `ratio` the overhead's
+    share of it.
 
     Args:
         subject: What was measured.

@@ -1,9 +1,9 @@
-"""Converts an exported torch program to LiteRT. Runs alone, in the environment of scripts/setup_peers.sh.
+"""Converts an exported torch program to LiteRT, in the environment of scripts/setup_peers.sh.
 
     python litert_convert.py MODEL.pt2 OUT.tflite SCHEME [CALIBRATION.npz]
 
-The converter brings packages that nestling does not want to depend on, so this file imports nothing of
-nestling; `nestling.bench.peers` starts it with the other environment's Python.
+The converter brings packages that nestling does not want to depend on, so this file imports nothing
+of nestling; `nestling.bench.peers` starts it with the other environment's Python.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 def convert(source: str, target: str, scheme: str, calibration: str | None) -> None:
     """Write `target`; raises whatever the converter raises."""
-    import litert_torch
+    import litert_torch  # type: ignore[import-not-found,unused-ignore]
     import torch
 
     program = torch.export.load(source)
@@ -28,7 +28,7 @@ def _quantize(target: str, scheme: str, calibration: str | None) -> None:
     """Quantise the float model in place, to the bits that the bundle has."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import quantizer, recipe  # type: ignore[import-not-found,unused-ignore]
 
     work = quantizer.Quantizer(target)
     if scheme == "int8-static":
@@ -49,7 +49,7 @@ def _quantize(target: str, scheme: str, calibration: str | None) -> None:
 
 
 def _signature(interpreter: Any) -> tuple[str, list[str]]:
-    """Return the name of the model's one signature and of its inputs, in the torch program's order."""
+    """Return the name of the one signature, and those of its inputs in torch's order."""
     ((name, sides),) = interpreter.get_signature_list().items()
     return name, sorted(sides["inputs"], key=lambda text: int(text.rsplit("_", 1)[-1]))
 

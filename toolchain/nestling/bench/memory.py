@@ -1,4 +1,6 @@
-"""What a process holds in memory. Every question is asked in a fresh process that does nothing else."""
+"""What a process holds in memory. Every question is asked in a fresh process that does nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,14 @@ _LIMITS = {"c": 12_000_000.0, "python": 60_000_000.0}
 def measure_memory(subject: Subject) -> list[Record]:
     """Measure resident memory of paths, and of the runtime itself.
 
-    `resident_bytes_ratio`: what all named paths add to a process, against what the full one alone adds. Counted
-    is the growth of Pss (private pages, and a fair share of shared ones, file pages included) from before the
-    bundle is opened until every path ran once.
+    `resident_bytes_ratio`: what all named paths add to a process, against what the full one alone
+        adds. Counted
+    is the growth of Pss (private pages, and a fair share of shared ones, file pages included) from
+    before the bundle is opened until every path ran once.
     `resident_bytes_ratio_chain`: the same with the paths as chains of stages.
     `resident_bytes_ratio_plain`: the same question to plain ExecuTorch with one file a path.
-    `runtime_rss_bytes`: all resident pages of a program that opened the bundle, except pages of the bundle
+    `runtime_rss_bytes`: all resident pages of a program that opened the bundle, except pages of the
+        bundle
     itself; the baseline is the limit that we set ourselves.
     """
     full = (subject.full,)
@@ -95,7 +99,7 @@ def _ratio(
 
 
 def _runtime_records(subject: Subject) -> list[Record]:
-    """Measure the C program and the Python process, each with the bundle open and no path loaded."""
+    """Measure a C program and a Python process that have the bundle open, no path loaded."""
     samples = {
         "c": [
             _without_weights(native.measure_open_memory(subject.bundle)) for _ in range(_REPEATS)

@@ -1,7 +1,7 @@
 """The networks that `make bench` measures.
 
-The digits models are trained, so their accuracy means something. The others have random weights of realistic
-sizes: only speed and bytes are measured on them, and neither depends on the values.
+The digits models are trained, so their accuracy means something. The others have random weights of
+realistic sizes: only speed and bytes are measured on them, and neither depends on the values.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def build_mobilenet_v2() -> Supernet:
 def build_llama_100m() -> Supernet:
     """A decoder of 110 M parameters on a window of 16 tokens: 12 layers of width 768, 12 heads.
 
-    Gated feed-forward blocks of 2048, rotary positions, a vocabulary of 16,000; logits of the last token.
+    Gated feed-forward blocks of 2048, rotary positions, a vocabulary of 16,000; logits of the last
+    token.
     """
     from nestling.elastic import ElasticLlama
 

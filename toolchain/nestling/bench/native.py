@@ -70,7 +70,7 @@ def measure_speed(
     threads: int,
     effort: Effort,
 ) -> dict[str, Any]:
-    """Take every sample of `nestling-bench speed`; its members are described in `firmware/bench/*.cpp`.
+    """Take every sample of `nestling-bench speed`, as `firmware/bench/*.cpp` describes them.
 
     Args:
         bundle: The `.nest` file.
@@ -100,7 +100,7 @@ def measure_nested_memory(
     inputs: Sequence[Path] = (),
     threads: int = 1,
 ) -> dict[str, Any]:
-    """Memory of a fresh process before and after it loaded and ran those paths of the bundle, bytes."""
+    """Return the memory of a fresh process before and after it loaded and ran paths, bytes."""
     return run_program(
         "nestling-bench",
         [
@@ -115,13 +115,13 @@ def measure_nested_memory(
 def measure_plain_memory(
     plain: Mapping[str, Path], *, inputs: Sequence[Path] = (), threads: int = 1
 ) -> dict[str, Any]:
-    """Memory of a fresh process before and after it loaded and ran those plain programs, bytes."""
+    """Return the memory of a fresh process before and after it ran plain programs, bytes."""
     words = _repeat("--plain", [f"{name}={file}" for name, file in plain.items()])
     return run_program("nestling-bench", ["memory", *_common_words(None, inputs, threads), *words])
 
 
 def measure_open_memory(bundle: Path, path: str | None = None) -> dict[str, Any]:
-    """Memory of a C program that opened the bundle and, if named, ran the path; bytes."""
+    """Return the memory of a C program that opened the bundle, and ran a path if named; bytes."""
     return run_program("nestling-open", [str(bundle), *([path] if path else [])])
 
 

@@ -46,9 +46,10 @@ class Parity:
 def measure_parity(subject: Subject) -> list[Record]:
     """Measure `parity_max`: the runtime against eager torch in fp32.
 
-    The value is the largest difference of any output for fp32 bundles, the lowest top-1 agreement of any subnet for
-    quantised ones. Top-1 of an untrained network is decided by noise: quantised ones with random weights give the
-    largest difference over the largest output instead, with no promise.
+    The value is the largest difference of any output for fp32 bundles, the lowest top-1 agreement
+    of any subnet for quantised ones. Top-1 of an untrained network is decided by noise: quantised
+    ones with random weights give the largest difference over the largest output instead, with no
+    promise.
     """
     if subject.supernet is None:
         return [missing_record(PARITY_MAX, "1", subject.label, "no supernet beside the bundle")]
@@ -94,7 +95,7 @@ def compare(
     subnets: dict[str, Subnet],
     inputs: Sequence[tuple[Tensor, ...]],
 ) -> Parity:
-    """Run every subnet on every input in both; the named ones as their fused stage and as a chain."""
+    """Run every subnet on every input in both; the named ones fused and as a chain."""
     import torch
 
     largest = scale = 0.0
@@ -102,11 +103,11 @@ def compare(
     for name, subnet in subnets.items():
         with torch.inference_mode():
             expected = [supernet(*sample, subnet=subnet).numpy() for sample in inputs]
-        selections = [lambda subnet=subnet: runner.select_levels(subnet.levels)]
-        if name in runner.paths:
-            selections.append(lambda name=name: runner.select(name))
-        for select in selections:
-            select()
+        for mode in ("chain", "fused") if name in runner.paths else ("chain",):
+            if mode == "fused":
+                runner.select(name)
+            else:
+                runner.select_levels(subnet.levels)
             same = 0
             for sample, reference in zip(inputs, expected, strict=True):
                 output = runner.run([tensor.numpy() for tensor in sample])

@@ -1,12 +1,13 @@
 """The same subnets in other runtimes: onnxruntime, LiteRT and plain ExecuTorch.
 
-Every peer gets the dense subnet, quantised to the same bits by the peer's own tools, and as many threads. Ours and the
-peers run in one process that has no torch in it (`peers_worker`), in bursts that take turns; each through its own
-Python binding, whose cost of some microseconds is in every sample. Plain ExecuTorch needs no binding: its
-figure comes from `nestling-bench`, where both sides are C++.
+Every peer gets the dense subnet, quantised to the same bits by the peer's own tools, and as many
+threads. Ours and the peers run in one process that has no torch in it (`peers_worker`), in bursts
+that take turns; each through its own Python binding, whose cost of some microseconds is in every
+sample. Plain ExecuTorch needs no binding: its figure comes from `nestling-bench`, where both sides
+are C++.
 
-LiteRT's converter does not fit into our environment, so it has one of its own (scripts/setup_peers.sh). What
-cannot be measured is left out with the reason in the record.
+LiteRT's converter does not fit into our environment, so it has one of its own
+(scripts/setup_peers.sh). What cannot be measured is left out with the reason in the record.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Converted:
 def measure_peers(
     subject: Subject, sidecar: Sidecar | None, latency: Sequence[Record]
 ) -> list[Record]:
-    """Measure `peer_ratio` of every peer: its time over ours, geometric mean of the smallest and the full path.
+    """Measure `peer_ratio` of every peer: its time over ours, on the smallest and the full path.
 
     The record's `model` is the peer; `where` names the network and the ratio of each path.
 

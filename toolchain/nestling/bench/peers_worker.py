@@ -2,10 +2,11 @@
 
     python peers_worker.py JOB.json
 
-It may run in another environment than nestling's, so it needs numpy and `nestling_runtime` only, and takes
-onnxruntime and LiteRT as they are there. Prints one JSON object:
+It may run in another environment than nestling's, so it needs numpy and `nestling_runtime` only,
+and takes onnxruntime and LiteRT as they are there. Prints one JSON object:
 
-    {"paths": {path: {"nestling": [[ns, ...] a round, ...], peer: ...}}, "versions": {...}, "missing": {...}}
+    {"paths": {path: {"nestling": [[ns, ...] a round, ...], peer: ...}}, "versions": {...},
+    "missing": {...}}
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nestling_runtime
 import numpy as np
+
+import nestling_runtime
 
 BURST_NS = 4_000_000
 MOST_RUNS_IN_BURST = 24
@@ -119,8 +122,9 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         for name, array in zip(session.input_names, inputs, strict=True):
             session.bind_input(name, array)
         for path, files in job["paths"].items():
-            select: Run = lambda path=path: session.select(path)  # noqa: E731
-            sides: dict[str, tuple[Run, Run]] = {"nestling": (select, session.run_bound)}
+            sides: dict[str, tuple[Run, Run]] = {
+                "nestling": (partial(session.select, path), session.run_bound)
+            }
             for peer, file in files.items():
                 try:
                     run = MAKERS[peer](file, inputs, job["threads"])

@@ -24,8 +24,8 @@ class Record:
         unit: "1" for a ratio, "bytes", "us", ...
         baseline: What the value is compared with, in its own unit: for a ratio, the denominator.
         ratio: The comparison; equal to `value` where the value is a ratio already.
-        spread: Interquartile range of the repeated estimates behind `value`, in `unit`; None where there is
-            only one, as with bytes.
+        spread: Interquartile range of the repeated estimates behind `value`, in `unit`; None where
+            there is only one, as with bytes.
         model: The network, or the other side of the comparison where the metric has one.
         where: Machine, threads, and what else somebody needs to measure it again.
     """
@@ -83,7 +83,7 @@ def ratio_record(
 
 
 def missing_record(metric: str, unit: str, model: str, reason: str) -> Record:
-    """Make the record of a figure that could not be taken, so that nobody takes silence for a zero."""
+    """Make the record of a figure that could not be taken: silence is not a zero."""
     return Record(metric, None, unit, None, None, None, model, f"not measured: {reason}")
 
 

@@ -20,11 +20,13 @@ _UNTRAINED = "random weights have no accuracy to keep"
 
 
 def measure_retention(subject: Subject, *, separate: bool) -> list[Record]:
-    """Measure `retention_min` and, if asked, `retention_separate`, of a model that a recipe trained.
+    """Measure `retention_min` and, if asked, `retention_separate`.
 
-    `retention_min`: the worst of at least 160 subnets (all named and uniform ones, the rest random), its quality
+    `retention_min`: the worst of at least 160 subnets (all named and uniform ones, the rest
+        random), its quality
     over the full net's.
-    `retention_separate`: the worst of the named subnets, its quality over that of the same net trained alone for
+    `retention_separate`: the worst of the named subnets, its quality over that of the same net
+        trained alone for
     as many steps. Trains all of them anew, which takes minutes.
     """
     if subject.recipe is None or subject.supernet is None:
@@ -92,7 +94,7 @@ def _separate_record(subject: Subject) -> Record:
 
 
 def train_alone(recipe: Recipe, subnet: Subnet) -> float:
-    """Train one subnet and nothing else, with all the steps that the recipe takes; return its quality."""
+    """Train one subnet alone, for as many steps as the recipe takes; return its quality."""
     from nestling.training import Alone, Trainer, predict
 
     steps = recipe.config.steps + (recipe.pretrain.steps if recipe.pretrain else 0)

@@ -1,4 +1,6 @@
-"""A bundle opened to be compared with eager torch: any subnet by its levels, inputs in the model's order."""
+"""A bundle opened to be compared with eager torch: any subnet by its levels, inputs in the model's
+order.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,14 @@ class Runner:
 
     Attributes:
         paths: Names of the named paths, small to large.
+        path_entries: What the bundle says of them.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._session = model.session()
         self.paths = model.path_names
+        self.path_entries = model.bundle.paths
         self._stages = _stages_by_place(model)
         self._positions = len(model.bundle.positions)
 
@@ -106,7 +110,8 @@ class Runner:
 def _stages_by_place(model: Model) -> dict[tuple[int, int | None], int]:
     """Return (position, level) -> stage; stem and head, which have one level, under None.
 
-    Stages that cover several positions are fused paths. Where bits nest, the stage of most bits counts.
+    Stages that cover several positions are fused paths. Where bits nest, the stage of most bits
+    counts.
     """
     last = len(model.bundle.positions) - 1
     found: dict[tuple[int, int | None], int] = {}

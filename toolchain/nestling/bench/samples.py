@@ -22,8 +22,8 @@ DEFAULT_COUNT = 32
 def read_samples(file: Path, supernet: Supernet) -> Samples:
     """Read inputs from an `.npz` file: one array an input, its first axis the sample.
 
-    Arrays are named as the model's inputs are (`pixels`) or `input0`, `input1`, ... in their order. A model with
-    one input takes any single array, also from an `.npy` file.
+    Arrays are named as the model's inputs are (`pixels`) or `input0`, `input1`, ... in their order.
+    A model with one input takes any single array, also from an `.npy` file.
 
     Raises:
         ExportError: The file is no such archive, or does not fit the model's inputs.
@@ -56,11 +56,12 @@ def read_samples(file: Path, supernet: Supernet) -> Samples:
                 actual=array.shape,
             )
         columns.append(torch.from_numpy(array.copy()).to(example.dtype))
-    return [tuple(row) for row in zip(*(c.split(1) for c in columns), strict=True)]
+    count = min(len(column) for column in columns)
+    return [tuple(column[at : at + 1] for column in columns) for at in range(count)]
 
 
 def recipe_samples(data: RecipeData, count: int = DEFAULT_COUNT) -> Samples:
-    """Return the first training samples of a recipe, spread over the data set; never held-out ones."""
+    """Return training samples of a recipe, spread over its data; never held-out ones."""
     total = len(data.train)  # type: ignore[arg-type]
     step = max(1, total // count)
     chosen = [data.train[at] for at in range(0, total, step)][:count]

@@ -1,14 +1,14 @@
 """What a bundle is compared with, kept in a folder beside it: `digits.nest` -> `digits.bench/`.
 
-A bundle holds nothing that it does not need on a device, so the dense programs of its named subnets,
-the supernet in torch and an input to run them all on are written apart, when somebody is going to measure
-(`nestling export --bench`, the demo, `make bench`):
+A bundle holds nothing that it does not need on a device, so the dense programs of its named
+subnets, the supernet in torch and an input to run them all on are written apart, when somebody is
+going to measure (`nestling export --bench`, the demo, `make bench`):
 
-    sidecar.json         model, scheme, recipe, levels of every named path, digest of what it was made from
-    supernet.pt          for eager torch, retention and the peers' exports
+    sidecar.json         model, scheme, recipe, levels of every named path, digest of what it was
+    made from supernet.pt          for eager torch, retention and the peers' exports
     inputs/0.bin, ...    the bytes of one example input each
-    calibration.npz      arrays `input0`, ...: the samples that static quantisation saw, first axis the sample
-    dense/<path>.pte     the same subnet as one plain ExecuTorch program
+    calibration.npz      arrays `input0`, ...: the samples that static quantisation saw, first axis
+    the sample dense/<path>.pte     the same subnet as one plain ExecuTorch program
 """
 
 from __future__ import annotations

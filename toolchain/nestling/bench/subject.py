@@ -21,7 +21,8 @@ class Subject:
         paths: Its named paths, small to large.
         plain: The dense program of each named path, where there is one.
         inputs: Raw bytes of each input, in the model's order; empty: made up.
-        supernet: Checkpoint of the supernet that the bundle was exported from, for eager torch; or None.
+        supernet: Checkpoint of the supernet that the bundle was exported from, for eager torch; or
+            None.
         recipe: Name of the recipe that trained it, for its held-out data; or None.
         threads: That one run may use, on every side of a comparison.
         effort: How long to measure.

@@ -33,7 +33,7 @@ def no_bar(title: str) -> Iterator[Advance]:
 
 
 def make_subject(bundle: Path, *, threads: int, effort: Effort) -> tuple[Subject, Sidecar | None]:
-    """Return what is to be measured: the bundle, and what `nestling export --bench` left beside it.
+    """Return the bundle as a subject, and the sidecar that it has or not.
 
     Raises:
         BundleError: The bundle cannot be opened.
@@ -60,7 +60,8 @@ def measure_bundle(
     peers: bool = True,
     say: Say = lambda text: None,
 ) -> list[Record]:
-    """Take every figure of a bundle. What its sidecar would be needed for gives a record that says so.
+    """Take every figure of a bundle. What its sidecar would be needed for gives a record that says
+    so.
 
     Args:
         bundle: The `.nest` file.
@@ -103,7 +104,8 @@ def measure_all(
 ) -> list[Record]:
     """Build, export and measure every network of `make bench`.
 
-    Bundles, sidecars and trained supernets are kept in `folder`, so that measuring again does not export again.
+    Bundles, sidecars and trained supernets are kept in `folder`, so that measuring again does not
+    export again.
 
     Args:
         folder: For what is built on the way.

@@ -1,7 +1,7 @@
 """The command line: one file a command.
 
-Commands import what they need when they run, so that `nestling --help` answers at once and `nestling inspect`
-never loads torch.
+Commands import what they need when they run, so that `nestling --help` answers at once and
+`nestling inspect` never loads torch.
 """
 
 from __future__ import annotations
@@ -9,8 +9,16 @@ from __future__ import annotations
 import click
 
 from nestling import __version__
-from nestling.cli import bench, demo, export, inspect, keygen, run, sign, train, verify
+from nestling.cli.bench import command as bench
+from nestling.cli.demo import command as demo
+from nestling.cli.export import command as export
 from nestling.cli.group import NestlingGroup
+from nestling.cli.inspect import command as inspect
+from nestling.cli.keygen import command as keygen
+from nestling.cli.run import command as run
+from nestling.cli.sign import command as sign
+from nestling.cli.train import command as train
+from nestling.cli.verify import command as verify
 
 
 @click.group(cls=NestlingGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,5 +27,5 @@ def main() -> None:
     """One trained model, many sub-networks inside it, one file, switched at run time."""
 
 
-for _module in (demo, train, export, inspect, run, bench, verify, keygen, sign):
-    main.add_command(_module.command)
+for _command in (demo, train, export, inspect, run, bench, verify, keygen, sign):
+    main.add_command(_command)

@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Measure BUNDLE: bytes, memory, switches, runs, parity, accuracy kept, other runtimes.
 
-    Figures that compare with something need what `nestling export --bench` keeps beside the bundle; the
-    others are taken from the bundle alone.
+    Figures that compare with something need what `nestling export --bench` keeps beside the bundle;
+    the others are taken from the bundle alone.
     """
     if (bundle is None) == (not all_models):
         raise click.UsageError("name one bundle, or use --all")

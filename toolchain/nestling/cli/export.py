@@ -13,20 +13,17 @@ if TYPE_CHECKING:
 SCHEMES = ("fp32", "int8-static", "int8-dynamic", "int4-group32", "int8-nibble")
 
 
-class Shares(click.ParamType):
-    """A list of shares such as `0.25,0.5,1`."""
-
-    name = "LIST"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
-        """Return the numbers, each above 0 and at most 1."""
-        try:
-            shares = tuple(float(word) for word in value.split(","))
-        except ValueError:
-            shares = ()
-        if not shares or not all(0 < share <= 1 for share in shares):
-            self.fail(f"{value!r} is not a list of shares such as 0.25,0.5,1", param, ctx)
-        return shares
+def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Read a list of shares such as `0.25,0.5,1`, each above 0 and at most 1."""
+    if text is None:
+        return None
+    try:
+        shares = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise click.BadParameter(f"{text!r} is not a list of shares such as 0.25,0.5,1")
+    return shares
 
 
 @click.command("export")
@@ -48,8 +45,11 @@ class Shares(click.ParamType):
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--fused/--no-fused", default=True, help="Also lower each named path in one piece.")
 @click.option("--name", help="Of the model, in the bundle.")
-@click.option("--widths", type=Shares(), help="Levels for a Hugging Face model, e.g. 0.25,0.5,1.")
-@click.option("--depths", type=Shares(), help="Depths for a Hugging Face model, e.g. 0.5,1.")
+@click.option(
+    "--widths", callback=read_shares, help="Levels for a Hugging Face model, e.g. 0.25,0.5,1."
+)
+@click.option("--depths", callback=read_shares, help="Depths for a Hugging Face model, e.g. 0.5,1.")
+@click.option("--positions", type=click.IntRange(min=1), help="Tokens of a Hugging Face decoder.")
 @click.option("--builder", help="FILE.py:FUNCTION that builds the supernet of a custom checkpoint.")
 @click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Sign.")
 @click.option(
@@ -71,6 +71,7 @@ def command(
     name: str | None,
     widths: tuple[float, ...] | None,
     depths: tuple[float, ...] | None,
+    positions: int | None,
     builder: str | None,
     key: Path | None,
     keep_bench_files: bool,
@@ -79,14 +80,14 @@ def command(
 ) -> None:
     """Cut a supernet into stages, lower them and pack everything into one bundle.
 
-    SOURCE is a checkpoint written by nestling.elastic.save, a folder that `nestling train` left, or a folder
-    with a Hugging Face model (ViT, BERT, MobileNetV2, Llama, Qwen).
+    SOURCE is a checkpoint written by nestling.elastic.save, a folder that `nestling train` left, or
+    a folder with a Hugging Face model (ViT, BERT, MobileNetV2, Llama, Qwen).
     """
     from nestling.cli.progress import progress_bar
     from nestling.cli.sources import load_source
     from nestling.export import export_bundle
 
-    loaded = load_source(source, builder=builder, widths=widths, depths=depths)
+    loaded = load_source(source, builder=builder, widths=widths, depths=depths, positions=positions)
     supernet = loaded.supernet
     samples = _find_samples(loaded, calibration) if scheme == "int8-static" else None
     bundle = output or Path(f"{loaded.name}.nest")

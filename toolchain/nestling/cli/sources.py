@@ -6,7 +6,7 @@ import importlib.util
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nestling.errors import ExportError, ModelError
 
@@ -42,15 +42,18 @@ def load_source(
     builder: str | None = None,
     widths: Sequence[float] | None = None,
     depths: Sequence[float] | None = None,
+    positions: int | None = None,
 ) -> Source:
     """Load a supernet.
 
     Args:
-        source: A checkpoint written by `nestling.elastic.save`, a folder that `nestling train` left, or a folder
-            with a Hugging Face model (`config.json`).
-        builder: `FILE.py:FUNCTION` that returns the untrained supernet, for checkpoints of custom modules.
+        source: A checkpoint written by `nestling.elastic.save`, a folder that `nestling train`
+            left, or a folder with a Hugging Face model (`config.json`).
+        builder: `FILE.py:FUNCTION` that returns the untrained supernet, for checkpoints of custom
+            modules.
         widths: Levels to cut a Hugging Face model into, as shares of its units.
         depths: Shares of its layers to keep.
+        positions: Length of its window of tokens.
 
     Raises:
         ModelError: The model cannot be loaded, or cut as asked.
@@ -59,7 +62,7 @@ def load_source(
     if not source.exists():
         raise ExportError("no such file or folder", actual=str(source))
     if source.is_dir() and (source / "config.json").is_file():
-        return Source(_convert_folder(source, widths, depths), source.resolve().name)
+        return Source(_convert_folder(source, widths, depths, positions), source.resolve().name)
     checkpoint = source / CHECKPOINT_NAME if source.is_dir() else source
     if not checkpoint.is_file():
         raise ExportError(
@@ -67,10 +70,8 @@ def load_source(
             expected=f"{CHECKPOINT_NAME} or config.json",
             actual=str(source),
         )
-    if widths or depths:
-        raise ExportError(
-            "the checkpoint is a supernet already: its widths and depths were chosen when it was made"
-        )
+    if widths or depths or positions:
+        raise ExportError("the checkpoint is a supernet already, its widths and depths are chosen")
     from nestling.elastic import load
 
     supernet = load(checkpoint, into=_build(builder) if builder else None).eval()
@@ -82,11 +83,14 @@ def load_source(
 
 
 def _convert_folder(
-    folder: Path, widths: Sequence[float] | None, depths: Sequence[float] | None
+    folder: Path,
+    widths: Sequence[float] | None,
+    depths: Sequence[float] | None,
+    positions: int | None,
 ) -> Supernet:
     from nestling import elastic
 
-    options = {"widths": widths, "depths": depths}
+    options: dict[str, Any] = {"widths": widths, "depths": depths, "positions": positions}
     return elastic.convert(folder, **{k: v for k, v in options.items() if v}).eval()
 
 

@@ -51,7 +51,8 @@ def command(
 ) -> None:
     """Train a supernet so that every subnet is useful.
 
-    RECIPE is a name (see --list) or a Python file that defines a recipe. Leaves OUTPUT/supernet.pt, which
+    RECIPE is a name (see --list) or a Python file that defines a recipe. Leaves OUTPUT/supernet.pt,
+    which
     `nestling export` takes. More than one process:
 
         torchrun --nproc-per-node 2 -m nestling.cli train digits-vit
