@@ -12,8 +12,8 @@ SEPARATE_BYTES_RATIO = "separate_bytes_ratio"
 def measure_bytes(subject: Subject) -> list[Record]:
     """Compare the bundle with plain ExecuTorch files.
 
-    `bundle_bytes_ratio`: the bundle against the plain program of its full subnet alone.
-    `separate_bytes_ratio`: what shipping one plain program a named path takes, against the bundle.
+    - `bundle_bytes_ratio`: the bundle against the plain program of its full subnet alone.
+    - `separate_bytes_ratio`: what one plain program a named path takes, against the bundle.
     """
     plain = {name: file for name, file in subject.plain.items() if file.exists()}
     if subject.full not in plain:

@@ -297,9 +297,7 @@ def _measure(
 
 
 def bundle_records(measured: BundleResult) -> list[Record]:
-    """Return the records of one bundle: bytes, parity, and accuracy and latency of the named
-    paths.
-    """
+    """Return the records of one bundle: bytes, parity, accuracy and latency."""
     label = f"{measured.network} {measured.scheme}"
     where = f"{describe_machine(1)}; {measured.switches} runs, each of another subnet"
     named = tuple(row.name for row in measured.rows if row.named)

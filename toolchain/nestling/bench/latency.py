@@ -57,15 +57,14 @@ class PathRuns:
 def measure_latency(subject: Subject) -> list[Record]:
     """Measure every figure of time that compares us with plain ExecuTorch.
 
-    `nest_ratio_worst`, `nest_ratio_geomean`: fused nested path against the plain dense program of
-    the same subnet; over the named paths.
-    `chain_ratio`: chained stages against the fused method, on the path where that is worst.
-    `switch_overhead_p50_us`, `_p99_us`: see `switch_records`.
-    `reload_ratio`: unloading one plain program and loading another, against select(); medians.
-    `alternating_ratio`: a call of plain ExecuTorch with all files loaded when every call changes
-        the path,
-    against ours, select() included; means.
-    `run_us_<path>`: a steady fused run; its baseline is the plain program's.
+    - `nest_ratio_worst`, `nest_ratio_geomean`: fused nested path against the plain dense program of
+      the same subnet, over the named paths.
+    - `chain_ratio`: chained stages against the fused method, on the path where that is worst.
+    - `switch_overhead_p50_us`, `_p99_us`: see `switch_records`.
+    - `reload_ratio`: unloading one plain program and loading another, against select(); medians.
+    - `alternating_ratio`: a call of plain ExecuTorch with all files loaded when every call changes
+      the path, against ours, select() included; means.
+    - `run_us_<path>`: a steady fused run; its baseline is the plain program's.
     """
     # A scheme that nests bits has paths without a plain counterpart; with the others they would not
     # compare.

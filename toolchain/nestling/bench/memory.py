@@ -1,6 +1,4 @@
-"""What a process holds in memory. Every question is asked in a fresh process that does nothing
-else.
-"""
+"""What a process holds in memory: every question is asked in a fresh process."""
 
 from __future__ import annotations
 
@@ -27,15 +25,13 @@ _LIMITS = {"c": 12_000_000.0, "python": 60_000_000.0}
 def measure_memory(subject: Subject) -> list[Record]:
     """Measure resident memory of paths, and of the runtime itself.
 
-    `resident_bytes_ratio`: what all named paths add to a process, against what the full one alone
-        adds. Counted
-    is the growth of Pss (private pages, and a fair share of shared ones, file pages included) from
-    before the bundle is opened until every path ran once.
-    `resident_bytes_ratio_chain`: the same with the paths as chains of stages.
-    `resident_bytes_ratio_plain`: the same question to plain ExecuTorch with one file a path.
-    `runtime_rss_bytes`: all resident pages of a program that opened the bundle, except pages of the
-        bundle
-    itself; the baseline is the limit that we set ourselves.
+    - `resident_bytes_ratio`: what all named paths add to a process, against what the full one alone
+      adds. Counted is the growth of Pss (private pages, and a fair share of shared ones, file pages
+      included) from before the bundle is opened until every path ran once.
+    - `resident_bytes_ratio_chain`: the same with the paths as chains of stages.
+    - `resident_bytes_ratio_plain`: the same question to plain ExecuTorch with one file a path.
+    - `runtime_rss_bytes`: all resident pages of a program that opened the bundle, except pages of
+      the bundle itself; the baseline is the limit that we set ourselves.
     """
     full = (subject.full,)
 

@@ -22,12 +22,12 @@ _UNTRAINED = "random weights have no accuracy to keep"
 def measure_retention(subject: Subject, *, separate: bool) -> list[Record]:
     """Measure `retention_min` and, if asked, `retention_separate`.
 
-    `retention_min`: the worst of at least 160 subnets (all named and uniform ones, the rest
-        random), its quality
-    over the full net's.
-    `retention_separate`: the worst of the named subnets, its quality over that of the same net
-        trained alone for
-    as many steps. Trains all of them anew, which takes minutes.
+    - `retention_min`: the worst of at least 160 subnets (all named and uniform ones, the rest
+      random), its quality over the full net's.
+    - `retention_separate`: the worst of the named subnets, its quality over that of the same net
+      trained alone for as many steps. Trains all of them anew, which takes minutes.
+
+    Networks that no recipe trained have neither.
     """
     if subject.recipe is None or subject.supernet is None:
         reason = _UNTRAINED if subject.recipe is None else "no supernet beside the bundle"

@@ -1,6 +1,4 @@
-"""A bundle opened to be compared with eager torch: any subnet by its levels, inputs in the model's
-order.
-"""
+"""A bundle opened to be compared with eager torch: any subnet, by its levels."""
 
 from __future__ import annotations
 

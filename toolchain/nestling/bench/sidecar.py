@@ -4,11 +4,12 @@ A bundle holds nothing that it does not need on a device, so the dense programs 
 subnets, the supernet in torch and an input to run them all on are written apart, when somebody is
 going to measure (`nestling export --bench`, the demo, `make bench`):
 
-    sidecar.json         model, scheme, recipe, levels of every named path, digest of what it was
-    made from supernet.pt          for eager torch, retention and the peers' exports
+    sidecar.json         model, scheme, recipe, levels of the named paths, digest of its sources
+    supernet.pt          for eager torch, retention and the peers' exports
     inputs/0.bin, ...    the bytes of one example input each
-    calibration.npz      arrays `input0`, ...: the samples that static quantisation saw, first axis
-    the sample dense/<path>.pte     the same subnet as one plain ExecuTorch program
+    calibration.npz      arrays `input0`, ...: what static quantisation saw, first axis the sample
+    dense/<path>.pte     the same subnet as one plain ExecuTorch program
+    peers/               the same subnets as other runtimes take them
 """
 
 from __future__ import annotations

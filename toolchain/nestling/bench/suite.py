@@ -60,8 +60,9 @@ def measure_bundle(
     peers: bool = True,
     say: Say = lambda text: None,
 ) -> list[Record]:
-    """Take every figure of a bundle. What its sidecar would be needed for gives a record that says
-    so.
+    """Take every figure of a bundle.
+
+    A figure that needs a sidecar which the bundle does not have gives a record that says so.
 
     Args:
         bundle: The `.nest` file.

@@ -32,9 +32,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     """Return everything that `inspect` shows, as plain values.
 
     Bytes: `weight_bytes` of a path is what its stages use, each constant once; `own_bytes` the part
-        that no other
-    path uses; `stored_bytes` all constants of the file; `unshared_bytes` the sum over the paths,
-    which is what they would take as files of their own.
+    that no other path uses; `stored_bytes` all constants of the file; `unshared_bytes` the sum over
+    the paths, which is what they would take as files of their own.
     """
     constants = bundle.constants
     used = {path.name: _constants_of(bundle, path.chain) for path in bundle.paths}
