@@ -39,6 +39,7 @@ extern "C" {
 
 /* Limits of the format; a file over one of them is refused with NST_E_LIMIT. */
 #define NST_MAX_MANIFEST_BYTES (64u << 20)
+#define NST_MAX_UNPACKED_BYTES (64u << 20) /* of one program */
 #define NST_MAX_NAME_BYTES 127u
 #define NST_MAX_DIMS 16u
 #define NST_MAX_SECTIONS 256u
@@ -140,7 +141,8 @@ typedef struct nst_constant_info {
 typedef struct nst_program_info {
     uint32_t section;
     uint64_t offset; /* in the section, a multiple of NST_ITEM_ALIGNMENT */
-    uint64_t size;   /* bytes, at least 1 */
+    uint64_t size;   /* bytes as stored, at least 1 */
+    uint64_t unpacked_bytes; /* of the .pte inside the zlib stream that is stored; 0: stored as it is */
     const uint8_t *data;
     nst_text method;
 } nst_program_info;

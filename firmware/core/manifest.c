@@ -116,6 +116,11 @@ bool nst_decode_program(nst_cursor *cursor, nst_program_info *out) {
     out->offset = entry.program_offset;
     out->size = entry.program_size;
     out->data = NULL;
+    out->unpacked_bytes = entry.program_unpacked_present ? entry.program_unpacked.program_unpacked : 0;
+    if (entry.program_unpacked_present &&
+        (out->unpacked_bytes == 0 || out->unpacked_bytes > NST_MAX_UNPACKED_BYTES)) {
+        return false;
+    }
     return name_of(entry.program_method, &out->method) && out->size >= 1;
 }
 
@@ -188,7 +193,7 @@ static bool member_name(nst_cursor *cursor, const char *key, nst_text *out) {
     return nst_take_key(cursor, key) && nst_take_name(cursor, out);
 }
 
-bool nst_decode_stage(nst_cursor *cursor, nst_stage_info *out) {
+bool nst_decode_stage_head(nst_cursor *cursor, nst_stage_info *out) {
     uint32_t members = 0;
     return nst_take_map(cursor, &members) && members == 11 &&
            member_u32(cursor, "bits", &out->bits) && out->bits >= 1 && out->bits <= 64 &&
@@ -196,9 +201,12 @@ bool nst_decode_stage(nst_cursor *cursor, nst_stage_info *out) {
            member_name(cursor, "name", &out->name) && member_u32(cursor, "first", &out->first) &&
            member_u32(cursor, "level", &out->level) && nst_take_key(cursor, "inputs") &&
            decode_indexes(cursor, &out->inputs) && nst_take_key(cursor, "outputs") &&
-           decode_indexes(cursor, &out->outputs) && out->outputs.count >= 1 &&
-           member_u32(cursor, "program", &out->program) && nst_take_key(cursor, "bindings") &&
-           decode_bindings(cursor, &out->bindings) &&
+           decode_indexes(cursor, &out->outputs) && out->outputs.count >= 1;
+}
+
+bool nst_decode_stage(nst_cursor *cursor, nst_stage_info *out) {
+    return nst_decode_stage_head(cursor, out) && member_u32(cursor, "program", &out->program) &&
+           nst_take_key(cursor, "bindings") && decode_bindings(cursor, &out->bindings) &&
            member_u64(cursor, "arena_bytes", &out->arena_bytes);
 }
 

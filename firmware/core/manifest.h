@@ -18,6 +18,10 @@ bool nst_decode_position(nst_cursor *cursor, nst_position_info *out);
 bool nst_decode_stage(nst_cursor *cursor, nst_stage_info *out);
 bool nst_decode_path(nst_cursor *cursor, nst_path_info *out);
 
+/* The first half of a stage, up to its slots: what a path needs, without the bindings, which may be
+ * long. The other fields of `out` are left alone, and the cursor is then inside the entry. */
+bool nst_decode_stage_head(nst_cursor *cursor, nst_stage_info *out);
+
 /* Take an entry of any table, and keep nothing but its name (constants: the key; programs: the
  * method). The name is only set where the entry is taken. */
 bool nst_decode_entry(nst_table table, nst_cursor *cursor, nst_text *out_name);

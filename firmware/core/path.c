@@ -1,5 +1,6 @@
 #include "path.h"
 
+#include "reader.h"
 #include "text.h"
 
 /* What a path has done up to some stage of it. */
@@ -35,20 +36,66 @@ static uint32_t required_in(const nst_bundle *bundle, uint32_t from, uint32_t to
     return NST_NONE;
 }
 
+/* Whether all slots that a stage reads hold something by now. */
+static bool read_slots(const nst_walk *walk, nst_list slots, nst_path_report *report) {
+    nst_slot_info info;
+    uint32_t slot;
+    int code;
+    while ((code = nst_list_next_index(&slots, &slot)) == NST_OK) {
+        if (is_written(walk, slot)) {
+            continue;
+        }
+        code = nst_bundle_slot(walk->bundle, slot, &info);
+        if (code != NST_OK) {
+            break;
+        }
+        if (info.role != NST_INPUT && info.role != NST_STATE) {
+            report->fault = NST_PATH_UNWRITTEN;
+            report->slot = slot;
+            return false;
+        }
+    }
+    report->fault = code == NST_E_END ? NST_PATH_LEGAL : NST_PATH_CHANGED;
+    return code == NST_E_END;
+}
+
+static bool write_slots(nst_walk *walk, nst_list slots, nst_path_report *report) {
+    nst_slot_info info;
+    uint32_t slot;
+    int code;
+    while ((code = nst_list_next_index(&slots, &slot)) == NST_OK) {
+        if (is_written(walk, slot)) {
+            continue;
+        }
+        code = nst_bundle_slot(walk->bundle, slot, &info);
+        if (code != NST_OK) {
+            break;
+        }
+        mark_written(walk, slot);
+        walk->wrote_output = walk->wrote_output || info.role == NST_OUTPUT;
+    }
+    report->fault = code == NST_E_END ? NST_PATH_LEGAL : NST_PATH_CHANGED;
+    return code == NST_E_END;
+}
+
 /* Take the next stage of the path; fills the report and returns false where it cannot follow. */
 static bool step(nst_walk *walk, uint32_t at, uint32_t stage, nst_path_report *report) {
     const nst_bundle *bundle = walk->bundle;
     nst_stage_info info;
-    nst_slot_info slot_info;
-    uint32_t slot;
-    int code;
     report->at = at;
     report->stage = stage;
-    code = nst_bundle_stage(bundle, stage, &info);
-    if (code != NST_OK) {
-        report->fault = code == NST_E_NOT_FOUND ? NST_PATH_NO_STAGE : NST_PATH_CHANGED;
+    if (stage >= bundle->count[NST_STAGES]) {
+        report->fault = NST_PATH_NO_STAGE;
         return false;
     }
+    nst_cursor cursor = nst_entry_at(bundle, NST_STAGES, stage);
+    if (!nst_decode_stage_head(&cursor, &info) || info.last < info.first ||
+        info.last >= bundle->count[NST_POSITIONS]) {
+        report->fault = NST_PATH_CHANGED;
+        return false;
+    }
+    info.inputs.below = bundle->count[NST_SLOTS];
+    info.outputs.below = bundle->count[NST_SLOTS];
     if (info.first < walk->covered) {
         report->fault = NST_PATH_OVERLAP;
         report->position = info.first;
@@ -59,31 +106,7 @@ static bool step(nst_walk *walk, uint32_t at, uint32_t stage, nst_path_report *r
         return false;
     }
     walk->covered = info.last + 1; /* last < NST_MAX_POSITIONS */
-    while ((code = nst_list_next_index(&info.inputs, &slot)) == NST_OK) {
-        if (nst_bundle_slot(bundle, slot, &slot_info) != NST_OK) {
-            report->fault = NST_PATH_CHANGED;
-            return false;
-        }
-        if (slot_info.role != NST_INPUT && slot_info.role != NST_STATE && !is_written(walk, slot)) {
-            report->fault = NST_PATH_UNWRITTEN;
-            report->slot = slot;
-            return false;
-        }
-    }
-    while (code == NST_E_END && (code = nst_list_next_index(&info.outputs, &slot)) == NST_OK) {
-        if (nst_bundle_slot(bundle, slot, &slot_info) != NST_OK) {
-            report->fault = NST_PATH_CHANGED;
-            return false;
-        }
-        mark_written(walk, slot);
-        walk->wrote_output = walk->wrote_output || slot_info.role == NST_OUTPUT;
-        code = NST_E_END;
-    }
-    if (code != NST_E_END) {
-        report->fault = NST_PATH_CHANGED;
-        return false;
-    }
-    return true;
+    return read_slots(walk, info.inputs, report) && write_slots(walk, info.outputs, report);
 }
 
 static bool finish(const nst_walk *walk, uint32_t count, nst_path_report *report) {

@@ -174,6 +174,16 @@ EDITS: dict[str, tuple[Edit, str, str]] = {
     "constants out of order": (swap("constants", 0, 1), "CORRUPT", "constants[0]"),
     "sections of constants out of order": (swap("constants", 1, 2), "CORRUPT", "sections[1]"),
     "an empty program": (put("programs", 0, "size", 0), "CORRUPT", "programs[0]"),
+    "a program that inflates to nothing": (
+        put("programs", 0, "unpacked", 0),
+        "CORRUPT",
+        "programs[0]",
+    ),
+    "a program that inflates to too much": (
+        put("programs", 0, "unpacked", (64 << 20) + 1),
+        "CORRUPT",
+        "programs[0]",
+    ),
     "programs that overlap": (put("programs", 1, "offset", 0), "CORRUPT", "programs[1]"),
     "programs out of order": (swap("programs", 2, 3), "CORRUPT", "programs[2]"),
     # ---- stages ----

@@ -191,7 +191,8 @@ def builders(draw: st.DrawFn) -> BundleBuilder:
                 builder.add_stage(
                     f"s{step}.{option}",
                     program=builder.add_program(
-                        bytes([step, option % 2]) * draw(st.integers(1, 99))
+                        bytes([step, option % 2]) * draw(st.integers(1, 99)),
+                        packed=draw(st.booleans()),
                     ),
                     first=step,
                     inputs=[image] if first_step else [x, memory],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def test_one_program_may_have_two_methods(reader: Reader) -> None:
     assert "error" not in reader.open(data)
     places = {p.method: (p.section, p.offset, p.size) for p in manifest.programs}
     assert places["prefill"] == places["decode"]
+
+
+def test_a_packed_program_is_one_zlib_stream(reader: Reader) -> None:
+    builder = tiny()
+    pte = b"compressible " * 1000
+    index = builder.add_program(pte, packed=True)
+    assert builder.add_program(pte, packed=True) == index
+    assert builder.add_program(pte) != index
+    data, manifest = written(builder)
+    assert "error" not in reader.open(data)
+    packed, plain = manifest.programs[-2:]
+    assert (packed.unpacked, plain.unpacked) == (len(pte), None)
+    start = manifest.sections[packed.section].offset + packed.offset
+    assert zlib.decompress(data[start : start + packed.size]) == pte
 
 
 def test_paths_are_sorted_by_cost() -> None:

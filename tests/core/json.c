@@ -163,6 +163,9 @@ static int program(FILE *to, const nst_bundle *bundle, uint32_t i) {
     number(to, "section", info.section);
     number(to, "offset", info.offset);
     number(to, "size", info.size);
+    if (info.unpacked_bytes != 0) {
+        number(to, "unpacked", info.unpacked_bytes);
+    }
     member(to, "data");
     json_hex(to, info.data, info.size < 64 ? (size_t)info.size : 64);
     fputc('}', to);

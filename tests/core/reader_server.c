@@ -12,6 +12,9 @@
  * payload with every bit of [u32 from, u32 to) flipped, once as it is and once with the manifest's
  *      hash made right again; payload: from, to, u32 section checks (0|1), bundle.
  *      {"plain": {code: count}, "rehashed": {code: count}}
+ *   T  open the payload, then set each byte before the sections to other values and read
+ * everything:
+ *      {"codes": {name: count}}
  *   Y  policy: doubles; see policy_requests below.
  */
 #include <float.h>
@@ -208,6 +211,40 @@ static void do_flip(const uint8_t *payload, size_t bytes, FILE *sink) {
     puts("}");
 }
 
+/* Whoever changes a bundle under an open reader gets rubbish or NST_E_CORRUPT, never a crash. */
+static void do_change(const uint8_t *payload, size_t bytes, FILE *sink) {
+    nst_bundle bundle;
+    nst_error err = {0};
+    nst_path_report report;
+    void *index;
+    uint64_t counts[CODES] = {0};
+    static const uint8_t values[] = {0x00, 0x1B, 0x5A, 0x7B, 0x9B, 0xBB, 0xFF};
+    static const uint32_t chain[] = {0, 1, 2};
+    uint8_t *data = exactly(payload, bytes);
+    if (open_bytes(data, bytes, &bundle, &index, &err) != NST_OK) {
+        abort();
+    }
+    for (size_t at = 0; at < NST_PREFIX_BYTES + bundle.prefix.manifest_bytes; at++) {
+        uint8_t kept_byte = data[at];
+        for (size_t i = 0; i < sizeof values; i++) {
+            data[at] = values[i];
+            rewind(sink);
+            counts[-json_bundle(sink, &bundle)]++;
+            (void)nst_path_check(&bundle, chain, 3, &report, &err);
+            (void)nst_bundle_find(&bundle, NST_CONSTANTS, "w.more", 6);
+            for (uint32_t s = 0; s < bundle.count[NST_SECTIONS]; s++) {
+                (void)nst_bundle_check_section(&bundle, s, &nst_hash_sodium, &err);
+            }
+        }
+        data[at] = kept_byte;
+    }
+    free(index);
+    free(data);
+    fputs("{\"codes\": ", stdout);
+    put_codes(counts);
+    puts("}");
+}
+
 /* Payload of doubles: smoothing, spread_weight, down_margin, up_margin, minimum_stay_runs,
  * warmup_runs, stale_after_runs, paths, then triples (operation, a, b): 0 seed(path a, b us), 1
  * record(path a, b us), 2 choose(deadline a). Answer: what each call returned, and the costs at the
@@ -287,6 +324,9 @@ int main(void) {
                 break;
             case 'F':
                 do_flip(payload, bytes, sink);
+                break;
+            case 'T':
+                do_change(payload, bytes, sink);
                 break;
             case 'Y':
                 do_policy(payload, bytes);

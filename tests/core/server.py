@@ -100,6 +100,10 @@ class Reader:
         """Flip every bit of data[start:end] in turn; see operation F of reader_server.c."""
         return self.ask("F", struct.pack("<III", start, end, sections) + data)
 
+    def change(self, data: bytes) -> dict[str, int]:
+        """Change bytes of an open bundle; return how often each code came. See operation T."""
+        return dict(self.ask("T", data)["codes"])
+
     def policy(self, numbers: Sequence[float]) -> Any:
         """Run a policy; see operation Y of reader_server.c."""
         return self.ask("Y", struct.pack(f"<{len(numbers)}d", *numbers))

@@ -1,5 +1,4 @@
-/* Unit tests of the core's small parts: arithmetic, text, errors, cursor, and what the reader's
- * process cannot ask (null pointers, index memory, bytes that change under an open bundle). */
+/* Unit tests of the core's small parts: arithmetic, text, errors, cursor, null pointers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -229,24 +229,29 @@ class Program:
     Args:
         section: Index of a program section.
         offset: In that section, bytes; a multiple of 64.
-        size: Bytes.
+        size: Bytes as stored.
         method: Name of the method to load.
+        unpacked: Bytes of the .pte inside the zlib stream that is stored; None: stored as it is.
     """
 
     section: int
     offset: int
     size: int
     method: str
+    unpacked: int | None = None
 
     def encoding(self) -> dict[str, object]:
         """Return the entry as CBOR's types."""
         where = f"program {self.method!r}"
-        return {
+        entry: dict[str, object] = {
             "section": _count(self.section, where, bits=32),
             "offset": _count(self.offset, where),
             "size": _count(self.size, where),
             "method": check_name(self.method, where),
         }
+        if self.unpacked is not None:
+            entry["unpacked"] = _count(self.unpacked, where)
+        return entry
 
 
 @dataclass(frozen=True)

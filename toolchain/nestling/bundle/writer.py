@@ -19,6 +19,7 @@ cost.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ class _Program:
     method: str
     section: FilledSection
     item: Item
+    unpacked: int | None
 
 
 class BundleBuilder:
@@ -209,16 +211,29 @@ class BundleBuilder:
             del source.items[item.digest]
 
     def add_program(
-        self, pte: Buffer, method: str = "forward", section: str = DEFAULT_PROGRAM_SECTION
+        self,
+        pte: Buffer,
+        method: str = "forward",
+        section: str = DEFAULT_PROGRAM_SECTION,
+        *,
+        packed: bool = False,
     ) -> int:
-        """Add a .pte file; return the program's index. Equal bytes and method are one program."""
+        """Add a .pte file; return the program's index. Equal bytes and method are one program.
+
+        Args:
+            pte: The file.
+            method: To load from it.
+            section: Name of the program section.
+            packed: Store it deflated. A runtime copies programs anyway, so this costs it no memory.
+        """
         self.add_section(section, "program")
         target = self._sections[section]
-        item = target.place(pte)
+        unpacked = memoryview(pte).nbytes if packed else None
+        item = target.place(zlib.compress(pte, 9) if packed else pte)
         for index, known in enumerate(self._programs):
-            if known.item is item and known.method == method:
+            if (known.item, known.method, known.unpacked) == (item, method, unpacked):
                 return index
-        self._programs.append(_Program(method, target, item))
+        self._programs.append(_Program(method, target, item, unpacked))
         return len(self._programs) - 1
 
     def add_data(self, section: str, data: Buffer) -> None:
@@ -394,6 +409,7 @@ class BundleBuilder:
             offset=program.item.offset,
             size=program.item.data.nbytes,
             method=program.method,
+            unpacked=program.unpacked,
         )
 
     @staticmethod
