@@ -18,7 +18,7 @@ setup: ## Make .venv with everything in it, system packages included (again: no-
 	@scripts/setup.sh
 
 .PHONY: build
-build: setup ## Build libnestling and nestling-bench into build/native
+build: setup ## Build libnestling, nestling-bench and the examples into build/native
 	@scripts/build_native.sh
 
 .PHONY: test
@@ -36,8 +36,13 @@ test-python: build ## Run pytest; TESTS=tests/bundle runs one folder
 demo: build ## Train, export and run the digits demo; leaves build/demo
 	$(BIN)/nestling demo --out build/demo
 
+.PHONY: peers
+peers: setup ## Make the environment in which bench runs LiteRT, apart from .venv
+	@scripts/setup_peers.sh
+
 .PHONY: bench
 bench: build ## Measure every figure of the README; leaves build/bench.json
+	-@scripts/setup_peers.sh # without it the bench leaves LiteRT out and says so
 	$(BIN)/nestling bench --all --json build/bench.json
 
 .PHONY: lint

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the device side for this machine into build/native, where nestling_runtime looks for it.
-# Arguments go to CMake's configure step, e.g. -DNESTLING_BUILD_EXAMPLES=ON.
+# Arguments go to CMake's configure step, e.g. -DNESTLING_WERROR=OFF.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
