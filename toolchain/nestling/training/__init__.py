@@ -25,9 +25,7 @@ from nestling.training.recipe import (
     Recipe,
     RecipeData,
     RecipeResult,
-    compare_alone,
     run_recipe,
-    train_alone,
 )
 from nestling.training.sampling import (
     STRATEGIES,
@@ -65,7 +63,6 @@ __all__ = [
     "Trainer",
     "accuracy",
     "blend",
-    "compare_alone",
     "distillation_loss",
     "join_team",
     "learning_rate",
@@ -77,5 +74,4 @@ __all__ = [
     "sample_subnets",
     "step_rng",
     "top1",
-    "train_alone",
 ]

@@ -143,9 +143,10 @@ def load_config(path: str | Path, base: TrainConfig | None = None) -> TrainConfi
 
 def _coerce(name: str, value: Any, like: Any) -> Any:
     """Return `value` with the type of `like`, as far as TOML and JSON cannot express it."""
-    if isinstance(like, tuple) and isinstance(value, (list, tuple)):
-        return tuple(float(item) for item in value)
-    if isinstance(like, bool) or isinstance(value, bool):
+    if isinstance(like, tuple):
+        numbers = isinstance(value, (list, tuple)) and all(type(v) in (int, float) for v in value)
+        value, fits = (tuple(map(float, value)), True) if numbers else (value, False)
+    elif isinstance(like, bool) or isinstance(value, bool):
         fits = type(value) is type(like)
     elif isinstance(like, float):
         fits = isinstance(value, (int, float))

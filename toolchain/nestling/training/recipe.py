@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nestling.elastic import Subnet, Supernet, save, sort_units
+from nestling.elastic import Supernet, save, sort_units
 from nestling.elastic.block import Method
 from nestling.errors import TrainError
 from nestling.training.config import TrainConfig
@@ -151,49 +151,6 @@ def run_recipe(
             _report(recipe, config, quality, fits, folder / REPORT_NAME)
         team.barrier()
     return RecipeResult(supernet, quality, tuple(fits), path)
-
-
-def train_alone(recipe: Recipe, subnet: Subnet, *, seed: int = 0) -> Supernet:
-    """Train one subnet of a recipe's model by itself, with the same budget of steps.
-
-    The steps are those of pretraining and nested training together, on the same batches, at the
-    learning rate of the pretraining (that of one net in plain training), and all of them learn from
-    the labels.
-
-    Returns:
-        The supernet, of which this subnet is trained, in eval mode on the CPU.
-    """
-    plain = recipe.pretrain or recipe.config
-    steps = recipe.config.steps + (recipe.pretrain.steps if recipe.pretrain else 0)
-    config = plain.replace(strategy="full", steps=steps, seed=seed)
-    supernet = recipe.build()
-    Trainer(
-        supernet,
-        config,
-        recipe.loss,
-        recipe.data().train,
-        augment=recipe.augment,
-        strategy=Alone(subnet),
-    ).fit()
-    return supernet.to("cpu").eval()
-
-
-def compare_alone(
-    recipe: Recipe, supernet: Supernet, *, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """Return for every named subnet its quality in `supernet`, and when trained alone.
-
-    The worst ratio of the two is the metric `retention_separate`.
-    """
-    data = recipe.data()
-
-    def quality(net: Supernet, subnet: Subnet) -> float:
-        return recipe.metric(predict(net, subnet, data.inputs), data.target)
-
-    return {
-        name: (quality(supernet, subnet), quality(train_alone(recipe, subnet, seed=seed), subnet))
-        for name, subnet in supernet.space.named.items()
-    }
 
 
 def _pretrain(

@@ -194,16 +194,15 @@ class _Run:
             model = DistributedDataParallel(model, device_ids=on, find_unused_parameters=True)
         freeze_step = round(config.steps * config.freeze_norms_at)
         model.train()
-        if self.step > freeze_step:
+        if self.step == 0 and freeze_step == 0:
+            self._recalibrate()
+        if self.step >= freeze_step:
             freeze_norms(self.supernet)
         losses: dict[str, float] = {}
         inputs = len(self.supernet.input_names)
         with self._bar() as advance:
             mark, marked_step = time.monotonic(), self.step
             for sample in loader:
-                if self.step == freeze_step:
-                    self._recalibrate()
-                    freeze_norms(self.supernet)
                 batch = tuple(part.to(self.device) for part in as_batch(sample, inputs))
                 if trainer._augment is not None:
                     generator = torch.Generator().manual_seed(
@@ -213,6 +212,11 @@ class _Run:
                 rate = learning_rate(config, self.step)
                 passes, norm = self._update(model, batch, rate)
                 self.step += 1
+                if self.step == freeze_step:
+                    # Before this step's checkpoint, so that no resumed run repeats it: measured
+                    # anew, the statistics would differ in the last bit.
+                    self._recalibrate()
+                    freeze_norms(self.supernet)
                 due = self.step % config.log_every == 0 or self.step in (1, last)
                 if due:
                     losses = self._mean_losses(passes)
@@ -231,8 +235,6 @@ class _Run:
                 every = config.checkpoint_every
                 if every and self.step % every == 0 and self.step < last:
                     self._save()
-        if self.step == freeze_step:
-            self._recalibrate()
         return losses
 
     def _update(
