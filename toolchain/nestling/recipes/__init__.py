@@ -72,7 +72,10 @@ def find_recipe(name: str) -> Recipe:
     make: Callable[[], object] | None = getattr(module, "recipe", None)
     if not callable(make):
         raise TrainError(f"{name} has no function recipe()")
-    recipe = make()
+    try:
+        recipe = make()
+    except Exception as error:
+        raise TrainError(f"recipe() in {name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise TrainError(f"recipe() in {name} must return a Recipe", actual=type(recipe).__name__)
     return recipe
