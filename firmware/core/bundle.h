@@ -30,6 +30,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define NST_FORMAT_VERSION 1u
 #define NST_PREFIX_BYTES 64u
@@ -142,7 +143,8 @@ typedef struct nst_program_info {
     uint32_t section;
     uint64_t offset; /* in the section, a multiple of NST_ITEM_ALIGNMENT */
     uint64_t size;   /* bytes as stored, at least 1 */
-    uint64_t unpacked_bytes; /* of the .pte inside the zlib stream that is stored; 0: stored as it is */
+    uint64_t
+        unpacked_bytes; /* of the .pte inside the zlib stream that is stored; 0: stored as it is */
     const uint8_t *data;
     nst_text method;
 } nst_program_info;
@@ -287,6 +289,7 @@ int nst_list_next_binding(const nst_bundle *bundle, nst_list *list, nst_text *ou
 /* Bytes of one element of a dtype: 4, 2, 8, 4, 1, 1, 1. */
 size_t nst_dtype_bytes(nst_dtype dtype);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum nst_code {
     NST_OK = 0,
@@ -57,6 +58,7 @@ int nst_fail(nst_error *err, int code, const char *section, const char *stage, u
 /* Name of a code, such as "NST_E_CORRUPT"; "NST_E_UNKNOWN" for any other number. Static text. */
 const char *nst_code_name(int code);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -15,6 +15,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef enum nst_path_fault {
     NST_PATH_LEGAL = 0,
@@ -48,6 +49,7 @@ int nst_path_check(const nst_bundle *bundle, const uint32_t *chain, size_t count
 int nst_path_check_list(const nst_bundle *bundle, nst_list chain, nst_path_report *report,
                         nst_error *err);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

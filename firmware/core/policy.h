@@ -20,6 +20,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* What to multiply, how long to wait. NST_POLICY_DEFAULTS suits a model that runs 10 to 1000 times
  * a second. */
@@ -96,6 +97,7 @@ double nst_policy_cost_us(const nst_policy *policy, uint32_t path);
  * Never fails; a deadline that is not a positive number is a deadline of 0. */
 uint32_t nst_policy_choose(nst_policy *policy, double deadline_us);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define NST_SIGNATURE_BYTES 84u
 #define NST_KEY_ID_BYTES 8u      /* the first bytes of SHA-256(public key) */
@@ -30,6 +31,7 @@ void nst_signature_message(const uint8_t manifest_sha256[NST_HASH_BYTES],
 int nst_bundle_verify(const nst_bundle *bundle, const uint8_t public_key[NST_PUBLIC_KEY_BYTES],
                       const nst_hash_ops *hash, nst_verify_fn verify, nst_error *err);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -27,6 +27,7 @@ def wide() -> BundleBuilder:
     for number in range(4):
         builder.add_constant("core", f"k{number}", bytes([number]) * 8, "f16", (2, 2), (1, 0))
         builder.add_constant("level2", f"j{number}", b"\x07" * 40)
+    builder.add_program(b"packed " * 9, packed=True)
     builder.add_data("labels", b"zero\none\n")
     builder.add_path("middle", [0, 2], macs=11, quality={"top1": 0.1, "top5": 1e30})
     return builder

@@ -422,16 +422,14 @@ class Manifest:
         Raises:
             BundleError: A name, a number or a table is over a limit of the format.
         """
+        keys = [constant.key for constant in self.constants]
         tables: dict[str, list[dict[str, object]]] = {
             "sections": [entry.encoding() for entry in self.sections],
             "slots": [entry.encoding() for entry in self.slots],
             "constants": [entry.encoding() for entry in self.constants],
             "programs": [entry.encoding() for entry in self.programs],
             "positions": [entry.encoding() for entry in self.positions],
-            "stages": [
-                entry.encoding([constant.key for constant in self.constants])
-                for entry in self.stages
-            ],
+            "stages": [entry.encoding(keys) for entry in self.stages],
             "paths": [entry.encoding() for entry in self.paths],
         }
         for table, entries in tables.items():
