@@ -44,6 +44,9 @@ int ConstantStore::verify(uint32_t section, nst_error *err) {
 }
 
 int ConstantStore::verify_all(nst_error *err) {
+    if (int code = mapping_->check_alive(&verified_version_, err); code != NST_OK) {
+        return code;
+    }
     for (uint32_t section = 0; section < verified_.size(); ++section) {
         if (int code = verify(section, err); code != NST_OK) {
             return code;
@@ -121,8 +124,14 @@ uint64_t ConstantStore::release(const Stage &stage) {
 }
 
 int ConstantStore::prepare(const Stage &stage, const ProgramEntry &program, nst_error *err) {
-    if (int code = mapping_->check_alive(err); code != NST_OK) {
+    uint64_t version = 0;
+    if (int code = mapping_->check_alive(&version, err); code != NST_OK) {
         return code;
+    }
+    if (version != verified_version_) {
+        // Somebody wrote to the file: what was checked before says nothing any more.
+        verified_.assign(verified_.size(), false);
+        verified_version_ = version;
     }
     if (int code = verify(program.section, err); code != NST_OK) {
         return code;

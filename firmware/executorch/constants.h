@@ -61,6 +61,7 @@ class ConstantStore {
     uint32_t epoch_ = 0;
     std::vector<std::unique_ptr<uint8_t, FreeDeleter>> copies_;  // [constant] or null
     std::vector<bool> verified_;                                 // [section]
+    uint64_t verified_version_ = 0;                              // of the file that was checked
 };
 
 }  // namespace nestling

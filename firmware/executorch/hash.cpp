@@ -119,7 +119,7 @@ const nst_hash_ops *platform_hash() {
 
 int check_section(const nst_bundle &bundle, uint32_t section, const Mapping &mapping,
                   bool keep_pages, nst_error *err) {
-    if (int code = mapping.check_alive(err); code != NST_OK) {
+    if (int code = mapping.check_alive(nullptr, err); code != NST_OK) {
         return code;
     }
     if (keep_pages) {

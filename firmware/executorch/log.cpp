@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <string_view>
 
 namespace nestling {
 namespace {
@@ -43,7 +44,14 @@ void start_runtime() {
     static std::once_flag once;
     std::call_once(once, [] {
         et::runtime_init();
-        forward = et::get_pal_impl()->emit_log_message;
+        // Another user of ExecuTorch in the process may have its own log: then that one stays, and
+        // errors are described by their code alone.
+        const et::PalImpl *present = et::get_pal_impl();
+        const char *source = present->source_filename;
+        if (source == nullptr || !std::string_view(source).ends_with("platform.cpp")) {
+            return;
+        }
+        forward = present->emit_log_message;
         (void)et::register_pal(et::PalImpl::create(&LogSink::emit, __FILE__));
     });
 }

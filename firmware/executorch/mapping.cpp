@@ -136,7 +136,10 @@ int Mapping::freeze_head(size_t bytes, nst_error *err) {
     return NST_OK;
 }
 
-int Mapping::check_alive(nst_error *err) const {
+int Mapping::check_alive(uint64_t *version, nst_error *err) const {
+    if (version != nullptr) {
+        *version = 0;
+    }
     if (fd_ < 0) {
         return NST_OK;
     }
@@ -149,6 +152,10 @@ int Mapping::check_alive(nst_error *err) const {
     if (file_bytes < offset_ + size_) {
         return failf(err, NST_E_IO, {}, offset_ + size_, file_bytes,
                      "the bundle's file was cut while it was open");
+    }
+    if (version != nullptr) {
+        *version = static_cast<uint64_t>(status.st_mtim.tv_sec) * 1000000000u +
+                   static_cast<uint64_t>(status.st_mtim.tv_nsec);
     }
     return NST_OK;
 }

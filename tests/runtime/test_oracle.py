@@ -47,26 +47,44 @@ def test_default_mode_is_fused_where_there_is_one(session: Session, image: Image
     assert session.selection() == ("full", "fused", 1)
 
 
+# Both runtimes in one process share one copy of the libraries.
 _EXECUTORCH_RUNTIME = """
-import json, sys, torch
+import json, sys, nestling_runtime
+model = nestling_runtime.open(sys.argv[3], threads=1)
+session = model.session()
+session.select("full")
+session.run_bound()
+import torch
 from executorch.runtime import Runtime
 image = torch.tensor(json.loads(sys.argv[2]))
 results = {}
-for name in sys.argv[3:]:
+for name in sys.argv[4:]:
     program = Runtime.get().load_program(f"{sys.argv[1]}/{name}.pte")
     method = program.load_method("forward")
     results[name] = method.execute([image])[0].tolist()
+session.run_bound()
+session.select("tiny", mode="chain")
+session.run_bound()
+model.close()
 print("RESULT" + json.dumps(results))
 """
 
 
 def test_named_paths_equal_executorch(
-    session: Session, made: Artifacts, image: Image, tmp_path: Path
+    session: Session, made: Artifacts, image: Image, tiny_path: Path, tmp_path: Path
 ) -> None:
     for name, program in made.dense.items():
         (tmp_path / f"{name}.pte").write_bytes(program)
     done = subprocess.run(
-        [sys.executable, "-c", _EXECUTORCH_RUNTIME, tmp_path, json.dumps(image.tolist()), *PATHS],
+        [
+            sys.executable,
+            "-c",
+            _EXECUTORCH_RUNTIME,
+            tmp_path,
+            json.dumps(image.tolist()),
+            tiny_path,
+            *PATHS,
+        ],
         capture_output=True,
         text=True,
         check=True,

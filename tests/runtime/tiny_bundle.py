@@ -113,6 +113,7 @@ def tiny_builder(made: Artifacts, *, fused: bool = True, target: str = "xnnpack"
     builder.add_position("head", BLOCKS, True)
     stages: dict[str, int] = {}
     sizes: dict[str, dict[str, int]] = {}
+    homes: dict[str, str] = {}
     for name, lowered in made.stages.items():
         if name.startswith("fused.") and not fused:
             continue
@@ -120,8 +121,10 @@ def tiny_builder(made: Artifacts, *, fused: bool = True, target: str = "xnnpack"
         bindings = []
         for wanted, weight in lowered.weights.items():
             key = content_key(weight) if weight.dtype else wanted
+            # Fused stages come last and add no constant of their own.
+            home = homes.setdefault(key, section)
             index = builder.add_constant(
-                section, key, weight.data, weight.dtype, weight.shape, weight.dim_order
+                home, key, weight.data, weight.dtype, weight.shape, weight.dim_order
             )
             bindings.append((wanted, index))
         sizes[name] = {content_key(w): len(w.data) for w in lowered.weights.values()}
