@@ -116,7 +116,8 @@ bool nst_decode_program(nst_cursor *cursor, nst_program_info *out) {
     out->offset = entry.program_offset;
     out->size = entry.program_size;
     out->data = NULL;
-    out->unpacked_bytes = entry.program_unpacked_present ? entry.program_unpacked.program_unpacked : 0;
+    out->unpacked_bytes =
+        entry.program_unpacked_present ? entry.program_unpacked.program_unpacked : 0;
     if (entry.program_unpacked_present &&
         (out->unpacked_bytes == 0 || out->unpacked_bytes > NST_MAX_UNPACKED_BYTES)) {
         return false;
