@@ -12,14 +12,16 @@ constexpr size_t kAlignment = 64;  // of chunks; ExecuTorch never asks for more
 
 }  // namespace
 
-void FreeDeleter::operator()(void *memory) const noexcept { std::free(memory); }
+void FreeDeleter::operator()(void *memory) const noexcept {
+    std::free(memory);
+}
 
 void *aligned_bytes(size_t bytes) noexcept {
     if (bytes > SIZE_MAX - kAlignment) {
         return nullptr;
     }
-    return std::aligned_alloc(kAlignment, (std::max<size_t>(bytes, 1) + kAlignment - 1) /
-                                              kAlignment * kAlignment);
+    return std::aligned_alloc(
+        kAlignment, (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment);
 }
 
 ChunkAllocator::ChunkAllocator(size_t chunk_bytes)

@@ -53,9 +53,13 @@ int verify_ed25519(const uint8_t signature[64], const uint8_t *message, size_t b
 
 extern "C" {
 
-uint32_t nst_abi_version(void) { return NST_ABI_VERSION; }
+uint32_t nst_abi_version(void) {
+    return NST_ABI_VERSION;
+}
 
-const char *nst_version(void) { return NST_VERSION_TEXT; }
+const char *nst_version(void) {
+    return NST_VERSION_TEXT;
+}
 
 size_t nst_struct_bytes(const char *name) {
     if (name != nullptr) {
@@ -68,7 +72,9 @@ size_t nst_struct_bytes(const char *name) {
     return 0;
 }
 
-const nst_hash_ops *nst_platform_hash(void) { return nestling::platform_hash(); }
+const nst_hash_ops *nst_platform_hash(void) {
+    return nestling::platform_hash();
+}
 
 int nst_bundle_check_signature(const nst_bundle *bundle, const uint8_t *public_key,
                                nst_error *err) {

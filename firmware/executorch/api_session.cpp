@@ -63,7 +63,9 @@ int nst_session_create(nst_model *model, nst_session **out, nst_error *err) {
     });
 }
 
-void nst_session_destroy(nst_session *session) { delete session; }
+void nst_session_destroy(nst_session *session) {
+    delete session;
+}
 
 int nst_session_select(nst_session *session, uint32_t path, uint32_t mode, nst_error *err) {
     if (session == nullptr) {

@@ -14,7 +14,9 @@ namespace {
 constexpr uint64_t kCopiedBytes = 64 * 1024;
 
 // Large ones are used in place, so their place must suit the kernels.
-bool misaligned(const uint8_t *data) { return reinterpret_cast<uintptr_t>(data) % 64 != 0; }
+bool misaligned(const uint8_t *data) {
+    return reinterpret_cast<uintptr_t>(data) % 64 != 0;
+}
 
 }  // namespace
 
@@ -55,7 +57,9 @@ int ConstantStore::verify_all(nst_error *err) {
     return NST_OK;
 }
 
-void ConstantStore::begin_sum() { ++epoch_; }
+void ConstantStore::begin_sum() {
+    ++epoch_;
+}
 
 uint64_t ConstantStore::add_to_sum(const Stage &stage) {
     uint64_t bytes = 0;
@@ -141,8 +145,8 @@ int ConstantStore::prepare(const Stage &stage, const ProgramEntry &program, nst_
         if (int code = verify(constant.section, err); code != NST_OK) {
             return code;
         }
-        const bool wanted = constant.has_layout &&
-                            (constant.size <= kCopiedBytes || misaligned(constant.data));
+        const bool wanted =
+            constant.has_layout && (constant.size <= kCopiedBytes || misaligned(constant.data));
         if (wanted && copies_[binding.constant] == nullptr) {
             auto *copy = static_cast<uint8_t *>(aligned_bytes(static_cast<size_t>(constant.size)));
             if (copy == nullptr) {

@@ -9,11 +9,12 @@ namespace nestling {
 
 namespace et = executorch::runtime;
 
-const Binding *DataMap::find(std::string_view key) const {
-    const auto at = std::lower_bound(
-        stage_.bindings.begin(), stage_.bindings.end(), key,
-        [](const Binding &binding, std::string_view wanted) { return binding.name < wanted; });
-    if (at == stage_.bindings.end() || at->name != key) {
+const ProgramImage::Name *DataMap::find(std::string_view key) const {
+    const auto at = std::lower_bound(names_.begin(), names_.end(), key,
+                                     [](const ProgramImage::Name &known, std::string_view wanted) {
+                                         return known.name < wanted;
+                                     });
+    if (at == names_.end() || at->name != key) {
         if (missing_.empty()) {
             missing_ = key;
         }
@@ -23,11 +24,11 @@ const Binding *DataMap::find(std::string_view key) const {
 }
 
 et::Result<const et::TensorLayout> DataMap::get_tensor_layout(std::string_view key) const {
-    const Binding *binding = find(key);
-    if (binding == nullptr) {
+    const ProgramImage::Name *found = find(key);
+    if (found == nullptr) {
         return et::Error::NotFound;
     }
-    const Constant &constant = constants_.constant(binding->constant);
+    const Constant &constant = constants_.constant(found->constant);
     if (!constant.has_layout) {
         return et::Error::InvalidExternalData;
     }
@@ -38,35 +39,35 @@ et::Result<const et::TensorLayout> DataMap::get_tensor_layout(std::string_view k
 }
 
 et::Result<et::FreeableBuffer> DataMap::get_data(std::string_view key) const {
-    const Binding *binding = find(key);
-    if (binding == nullptr) {
+    const ProgramImage::Name *found = find(key);
+    if (found == nullptr) {
         return et::Error::NotFound;
     }
-    const Constant &constant = constants_.constant(binding->constant);
-    return et::FreeableBuffer(constants_.data(binding->constant), constant.size, nullptr);
+    const Constant &constant = constants_.constant(found->constant);
+    return et::FreeableBuffer(constants_.data(found->constant), constant.size, nullptr);
 }
 
 et::Error DataMap::load_data_into(std::string_view key, void *buffer, size_t size) const {
-    const Binding *binding = find(key);
-    if (binding == nullptr) {
+    const ProgramImage::Name *found = find(key);
+    if (found == nullptr) {
         return et::Error::NotFound;
     }
-    if (size != constants_.constant(binding->constant).size) {
+    if (size != constants_.constant(found->constant).size) {
         return et::Error::InvalidArgument;
     }
-    std::memcpy(buffer, constants_.data(binding->constant), size);
+    std::memcpy(buffer, constants_.data(found->constant), size);
     return et::Error::Ok;
 }
 
 et::Result<uint32_t> DataMap::get_num_keys() const {
-    return static_cast<uint32_t>(stage_.bindings.size());
+    return static_cast<uint32_t>(names_.size());
 }
 
 et::Result<const char *> DataMap::get_key(uint32_t index) const {
-    if (index >= stage_.bindings.size()) {
+    if (index >= names_.size()) {
         return et::Error::InvalidArgument;
     }
-    return names_.emplace_back(stage_.bindings[index].name).c_str();
+    return names_[index].name.c_str();
 }
 
 }  // namespace nestling

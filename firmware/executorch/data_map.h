@@ -3,20 +3,21 @@
 
 #include <executorch/runtime/core/named_data_map.h>
 
-#include <deque>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "constants.h"
-#include "tables.h"
+#include "program_image.h"
 
 namespace nestling {
 
-// ExecuTorch's view of one stage's bindings. Gives pointers, never copies.
+// ExecuTorch's view of the constants that one stage binds. Gives pointers, never copies.
 class DataMap final : public executorch::runtime::NamedDataMap {
   public:
-    DataMap(const Stage &stage, const ConstantStore &constants)
-        : stage_(stage), constants_(constants) {}
+    // `names` and `constants` outlive the map.
+    DataMap(const std::vector<ProgramImage::Name> &names, const ConstantStore &constants)
+        : names_(names), constants_(constants) {}
 
     executorch::runtime::Result<const executorch::runtime::TensorLayout> get_tensor_layout(
         std::string_view key) const override;
@@ -31,11 +32,10 @@ class DataMap final : public executorch::runtime::NamedDataMap {
     const std::string &missing() const { return missing_; }
 
   private:
-    const Binding *find(std::string_view key) const;
+    const ProgramImage::Name *find(std::string_view key) const;
 
-    const Stage &stage_;
+    const std::vector<ProgramImage::Name> &names_;
     const ConstantStore &constants_;
-    mutable std::deque<std::string> names_;  // zero-terminated copies for get_key
     mutable std::string missing_;
 };
 

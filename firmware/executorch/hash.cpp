@@ -22,10 +22,13 @@ crypto_hash_sha256_state *sodium(nst_hash_state *state) {
     return reinterpret_cast<crypto_hash_sha256_state *>(state->words);
 }
 
-int sodium_start(nst_hash_state *state) { return crypto_hash_sha256_init(sodium(state)); }
+int sodium_start(nst_hash_state *state) {
+    return crypto_hash_sha256_init(sodium(state));
+}
 
 int sodium_take(nst_hash_state *state, const void *data, size_t bytes) {
-    return crypto_hash_sha256_update(sodium(state), static_cast<const unsigned char *>(data), bytes);
+    return crypto_hash_sha256_update(sodium(state), static_cast<const unsigned char *>(data),
+                                     bytes);
 }
 
 int sodium_finish(nst_hash_state *state, uint8_t digest[NST_HASH_BYTES]) {
@@ -38,8 +41,8 @@ constexpr nst_hash_ops kSodium = {sodium_start, sodium_take, sodium_finish};
 
 struct Blocks {
     uint32_t words[8];
-    uint64_t bytes;      // taken so far
-    uint8_t rest[64];    // bytes % 64 of them are waiting
+    uint64_t bytes;    // taken so far
+    uint8_t rest[64];  // bytes % 64 of them are waiting
 };
 static_assert(sizeof(Blocks) <= sizeof(nst_hash_state));
 

@@ -29,7 +29,9 @@ constexpr char kWorkspaceSharing[] = "workspace_sharing_mode";
 constexpr int kWorkspaceEachDelegate = 0;
 constexpr int kWorkspaceProcess = 2;
 
-size_t round_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+size_t round_up(size_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 const char *reason(const LogCapture &log, et::Error error) {
     return *log.reason() != '\0' ? log.reason() : et::to_string(error);
@@ -41,14 +43,14 @@ LoadedStage::LoadedStage(const StageSurroundings &around, uint32_t index)
     : around_(around),
       stage_(around.tables->stages[index]),
       entry_(around.tables->programs[stage_.program]),
-      data_map_(stage_, *around.constants),
       records_(kRecordChunkBytes) {}
 
 LoadedStage::~LoadedStage() {
     method_.reset();
     for (size_t i = 0; i < claimed_; ++i) {
-        if (!around_.constants->constant(stage_.bindings[i].constant).has_layout) {
-            release_weight_name(around_.constants, stage_.bindings[i].name);
+        const ProgramImage::Name &name = program_->image().names()[i];
+        if (!around_.constants->constant(name.constant).has_layout) {
+            release_weight_name(around_.constants, name.name);
         }
     }
 }
@@ -56,13 +58,19 @@ LoadedStage::~LoadedStage() {
 int LoadedStage::load(const StageSurroundings &around, uint32_t index,
                       std::unique_ptr<LoadedStage> *out, nst_error *err) {
     std::unique_ptr<LoadedStage> loaded(new LoadedStage(around, index));
-    if (int code = loaded->claim_names(err); code != NST_OK) {
-        return code;
-    }
-    if (int code = LoadedProgram::load(loaded->entry_, loaded->stage_, &loaded->program_, err);
+    std::unique_ptr<ProgramImage> image;
+    if (int code = ProgramImage::make(loaded->entry_, loaded->stage_, around.model, &image, err);
         code != NST_OK) {
         return code;
     }
+    if (int code = LoadedProgram::load(std::move(image), loaded->stage_, &loaded->program_, err);
+        code != NST_OK) {
+        return code;
+    }
+    if (int code = loaded->claim_names(err); code != NST_OK) {
+        return code;
+    }
+    loaded->data_map_.emplace(loaded->program_->image().names(), *around.constants);
     const Where where{.section = {}, .stage = loaded->stage_.name};
     const auto meta = loaded->program_->program().method_meta(loaded->entry_.method.c_str());
     if (!meta.ok()) {
@@ -86,10 +94,10 @@ int LoadedStage::claim_names(nst_error *err) {
     if (!around_.weight_cache) {
         return NST_OK;
     }
-    for (const Binding &binding : stage_.bindings) {
-        const Constant &constant = around_.constants->constant(binding.constant);
+    for (const ProgramImage::Name &name : program_->image().names()) {
+        const Constant &constant = around_.constants->constant(name.constant);
         if (!constant.has_layout) {
-            const NamedWeight weight{binding.name, constant.data, constant.size,
+            const NamedWeight weight{name.name, constant.data, constant.size,
                                      &around_.constants->mapping()};
             if (int code = claim_weight_name(around_.constants, weight, err); code != NST_OK) {
                 return code;
@@ -126,8 +134,7 @@ int LoadedStage::plan_memory(const et::MethodMeta &meta, nst_error *err) {
         planned_.emplace_back(place, bytes);
         place += round_up(bytes);
     }
-    planned_allocator_.emplace(
-        et::Span<et::Span<uint8_t>>(planned_.data(), planned_.size()));
+    planned_allocator_.emplace(et::Span<et::Span<uint8_t>>(planned_.data(), planned_.size()));
     memory_.emplace(&records_, &*planned_allocator_, around_.scratch);
     return NST_OK;
 }
@@ -137,10 +144,10 @@ int LoadedStage::check_arguments(const et::MethodMeta &meta, nst_error *err) {
     const size_t inputs = stage_.inputs.size();
     const size_t outputs = stage_.outputs.size();
     if (meta.num_inputs() != inputs || meta.num_outputs() != outputs) {
-        return failf(err, NST_E_CORRUPT, where, inputs + outputs,
-                     meta.num_inputs() + meta.num_outputs(),
-                     "the program takes %zu inputs and gives %zu outputs, the manifest says %zu and %zu",
-                     meta.num_inputs(), meta.num_outputs(), inputs, outputs);
+        return failf(
+            err, NST_E_CORRUPT, where, inputs + outputs, meta.num_inputs() + meta.num_outputs(),
+            "the program takes %zu inputs and gives %zu outputs, the manifest says %zu and %zu",
+            meta.num_inputs(), meta.num_outputs(), inputs, outputs);
     }
     arguments_.resize(inputs + outputs);
     for (size_t i = 0; i < inputs + outputs; ++i) {
@@ -201,23 +208,22 @@ int LoadedStage::load_method(nst_error *err) {
     const SingleThread single(around_.single_thread);
     et::BackendOptions<2> options;
     et::LoadBackendOptionsMap backends;
-    const int workspace =
-        around_.workspace_per_stage ? kWorkspaceEachDelegate : kWorkspaceProcess;
+    const int workspace = around_.workspace_per_stage ? kWorkspaceEachDelegate : kWorkspaceProcess;
     if (options.set_option(kWeightCache, around_.weight_cache) != et::Error::Ok ||
         options.set_option(kWorkspaceSharing, workspace) != et::Error::Ok ||
         backends.set_options(kXnnpack, options.view()) != et::Error::Ok) {
         return failf(err, NST_E_ENGINE, where, 0, 0, "XNNPACK takes no options here");
     }
     auto method = program_->program().load_method(entry_.method.c_str(), &*memory_, nullptr,
-                                                  &data_map_, &backends);
+                                                  &*data_map_, &backends);
     if (!method.ok()) {
-        if (!data_map_.missing().empty()) {
+        if (!data_map_->missing().empty()) {
             return failf(err, NST_E_CORRUPT, where, 0, 0,
                          "the program asks for the constant %.64s, which the stage does not bind",
-                         data_map_.missing().c_str());
+                         data_map_->missing().c_str());
         }
-        const int code = method.error() == et::Error::MemoryAllocationFailed ? NST_E_NO_MEMORY
-                                                                             : NST_E_ENGINE;
+        const int code =
+            method.error() == et::Error::MemoryAllocationFailed ? NST_E_NO_MEMORY : NST_E_ENGINE;
         return failf(err, code, where, 0, static_cast<uint64_t>(method.error()),
                      "ExecuTorch cannot load the stage: %s", reason(log, method.error()));
     }
@@ -226,7 +232,7 @@ int LoadedStage::load_method(nst_error *err) {
                      "the program keeps state of its own; state belongs into slots");
     }
     method_.emplace(std::move(method.get()));
-    own_bytes_ += program_->loader().copied_bytes() + records_.total_bytes();
+    own_bytes_ += program_->image().size() + records_.total_bytes();
     return NST_OK;
 }
 

@@ -20,8 +20,9 @@ namespace nestling {
 struct StageSurroundings {
     const Tables *tables;
     ConstantStore *constants;
-    SharedArena *arena;        // activations planned by ExecuTorch
-    ChunkAllocator *scratch;   // of kernels; under the execution lock
+    std::string model;        // prefix of the names of its weights, 32 hexadecimal digits
+    SharedArena *arena;       // activations planned by ExecuTorch
+    ChunkAllocator *scratch;  // of kernels; under the execution lock
     bool weight_cache;
     bool workspace_per_stage;
     bool single_thread;
@@ -69,14 +70,14 @@ class LoadedStage {
     const StageSurroundings around_;
     const Stage &stage_;
     const ProgramEntry &entry_;
-    size_t claimed_ = 0;  // bindings whose names are claimed
-    DataMap data_map_;
+    size_t claimed_ = 0;  // names of the program that are claimed
     ChunkAllocator records_;
     std::unique_ptr<uint8_t, FreeDeleter> private_arena_;
     std::vector<executorch::runtime::Span<uint8_t>> planned_;
     std::optional<executorch::runtime::HierarchicalAllocator> planned_allocator_;
     std::optional<executorch::runtime::MemoryManager> memory_;
     std::unique_ptr<LoadedProgram> program_;
+    std::optional<DataMap> data_map_;
     std::optional<executorch::runtime::Method> method_;  // after everything that it points to
     std::vector<Argument> arguments_;                    // inputs, then outputs
     uint64_t own_bytes_ = 0;

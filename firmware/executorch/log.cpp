@@ -36,9 +36,13 @@ struct LogSink {
     }
 };
 
-LogCapture::LogCapture() : outer_(active) { active = this; }
+LogCapture::LogCapture() : outer_(active) {
+    active = this;
+}
 
-LogCapture::~LogCapture() { active = outer_; }
+LogCapture::~LogCapture() {
+    active = outer_;
+}
 
 void start_runtime() {
     static std::once_flag once;

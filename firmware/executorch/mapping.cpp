@@ -22,7 +22,9 @@ size_t page_bytes() {
     return bytes;
 }
 
-uint64_t round_up(uint64_t value, uint64_t step) { return (value + step - 1) / step * step; }
+uint64_t round_up(uint64_t value, uint64_t step) {
+    return (value + step - 1) / step * step;
+}
 
 }  // namespace
 
@@ -63,7 +65,7 @@ void Mapping::borrow(const void *data, size_t bytes) {
 }
 
 int Mapping::map(nst_error *err) {
-    struct stat status {};
+    struct stat status{};
     if (fstat(fd_, &status) != 0) {
         return failf(err, NST_E_IO, {}, 0, 0, "cannot ask for the file's size: %s",
                      strerror(errno));
@@ -85,8 +87,8 @@ int Mapping::map(nst_error *err) {
     const size_t mapped = static_cast<size_t>(round_up(lead + size_, page_bytes()));
     reserved_ = mapped + kTailBytes;
     // Reserve first, then map the file over the front: the tail stays readable zeros.
-    void *base = mmap(nullptr, reserved_, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
+    void *base =
+        mmap(nullptr, reserved_, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) {
         return failf(err, NST_E_NO_MEMORY, {}, reserved_, 0, "no address space for the bundle");
     }
@@ -125,7 +127,8 @@ int Mapping::freeze_head(size_t bytes, nst_error *err) {
     }
     if (done < std::min(wanted, lead + size_)) {
         munmap(copy, wanted);
-        return failf(err, NST_E_IO, {}, wanted, done, "the file became shorter while it was opened");
+        return failf(err, NST_E_IO, {}, wanted, done,
+                     "the file became shorter while it was opened");
     }
     if (mprotect(copy, wanted, PROT_READ) != 0 ||
         mremap(copy, wanted, wanted, MREMAP_MAYMOVE | MREMAP_FIXED, base_) == MAP_FAILED) {
@@ -143,7 +146,7 @@ int Mapping::check_alive(uint64_t *version, nst_error *err) const {
     if (fd_ < 0) {
         return NST_OK;
     }
-    struct stat status {};
+    struct stat status{};
     if (fstat(fd_, &status) != 0) {
         return failf(err, NST_E_IO, {}, 0, 0, "cannot ask for the file's size: %s",
                      strerror(errno));

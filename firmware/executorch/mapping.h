@@ -50,7 +50,7 @@ class Mapping {
 
     const uint8_t *data_ = nullptr;
     size_t size_ = 0;
-    int fd_ = -1;             // -1: borrowed
+    int fd_ = -1;              // -1: borrowed
     uint8_t *base_ = nullptr;  // of the reservation; data_ - base_ < one page
     size_t reserved_ = 0;      // bytes
     size_t frozen_ = 0;        // bytes at base_ that are a private copy

@@ -13,7 +13,16 @@
 
 using nestling::failf;
 
-nst_model::~nst_model() { residency_.close(); }
+namespace {
+
+// Of the manifest's hash: enough that no two models share a prefix, by chance or on purpose.
+constexpr size_t kModelNameBytes = 16;
+
+}  // namespace
+
+nst_model::~nst_model() {
+    residency_.close();
+}
 
 int nst_model::read_manifest(nst_error *err) {
     nst_prefix prefix;
@@ -66,6 +75,12 @@ int nst_model::open(const nst_model_options &options, nst_error *err) {
         return failf(err, NST_E_NO_MEMORY, {}, arena_bytes, 0, "no memory for activations");
     }
     constants_.open(tables_, bundle_, mapping_, options.keep_pages != 0);
+    std::string name;
+    for (size_t i = 0; i < kModelNameBytes; ++i) {
+        constexpr char digits[] = "0123456789abcdef";
+        const uint8_t byte = bundle_.info.manifest_sha256[i];
+        name += {digits[byte >> 4], digits[byte & 15]};
+    }
     if (options.verify_all != 0) {
         if (int code = constants_.verify_all(err); code != NST_OK) {
             return code;
@@ -75,6 +90,7 @@ int nst_model::open(const nst_model_options &options, nst_error *err) {
     stats_.resize(tables_.stages.size());
     residency_.open({.tables = &tables_,
                      .constants = &constants_,
+                     .model = name,
                      .arena = &arena_,
                      .scratch = &scratch_,
                      .weight_cache = options.weight_cache != 0,

@@ -24,7 +24,8 @@ void nst_prefetch::start() {
 }
 
 bool nst_prefetch::report(uint32_t stages_left) {
-    const uint64_t missing = std::min(model_.residency().missing_bytes(plan_.stages()), total_bytes_);
+    const uint64_t missing =
+        std::min(model_.residency().missing_bytes(plan_.stages()), total_bytes_);
     if (progress_ != nullptr &&
         progress_(user_, total_bytes_ - missing, total_bytes_, stages_left) != 0) {
         return false;

@@ -42,8 +42,7 @@ int nst_session::adopt(const Plan &plan, uint32_t path, bool fused, nst_error *e
         }
     } else {
         bool lost = false;
-        const int code =
-            model_.residency().exchange(plan_->stages(), plan.stages(), &lost, err);
+        const int code = model_.residency().exchange(plan_->stages(), plan.stages(), &lost, err);
         if (code != NST_OK) {
             if (lost) {
                 plan_ = nullptr;

@@ -52,7 +52,8 @@ __attribute__((target("sha,sse4.1,ssse3"))) void sha256_x86_blocks(uint32_t stat
         for (int group = 0; group < 16; ++group) {
             const __m128i now = words[group & 3];
             __m128i sum = _mm_add_epi32(
-                now, _mm_load_si128(reinterpret_cast<const __m128i *>(kRoundConstants + 4 * group)));
+                now,
+                _mm_load_si128(reinterpret_cast<const __m128i *>(kRoundConstants + 4 * group)));
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
             sum = _mm_shuffle_epi32(sum, 0x0E);
             abef = _mm_sha256rnds2_epu32(abef, cdgh, sum);
@@ -81,7 +82,9 @@ __attribute__((target("sha,sse4.1,ssse3"))) void sha256_x86_blocks(uint32_t stat
 
 namespace nestling {
 
-bool sha256_x86_available() { return false; }
+bool sha256_x86_available() {
+    return false;
+}
 void sha256_x86_blocks(uint32_t *, const uint8_t *, size_t) {}
 
 }  // namespace nestling

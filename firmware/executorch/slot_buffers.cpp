@@ -70,8 +70,7 @@ void *SlotBuffers::outside(uint32_t slot) const {
 
 void SlotBuffers::bind(uint32_t slot, void *data) {
     auto *memory = data != nullptr ? static_cast<uint8_t *>(data) : own_[slot];
-    const Place place =
-        tables_->slots[slot].role == NST_INPUT ? Place::kBound : Place::kFirst;
+    const Place place = tables_->slots[slot].role == NST_INPUT ? Place::kBound : Place::kFirst;
     places_[slot][static_cast<size_t>(place)] = memory;
 }
 

@@ -37,7 +37,7 @@ class SlotBuffers {
     uint8_t *memory_ = nullptr;
     size_t bytes_ = 0;
     std::vector<std::array<uint8_t *, kPlaces>> places_;  // [slot][Place]
-    std::vector<uint8_t *> own_;                          // [slot] first buffer of the session's own
+    std::vector<uint8_t *> own_;  // [slot] first buffer of the session's own
 };
 
 }  // namespace nestling

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "program_image.h"
 #include "status.h"
 
 namespace nestling {
 namespace {
 
-std::string text(const nst_text &value) { return std::string(value.data, value.bytes); }
+std::string text(const nst_text &value) {
+    return std::string(value.data, value.bytes);
+}
 
 int corrupt(nst_error *err, const char *table) {
     return failf(err, NST_E_CORRUPT, {.section = table, .stage = {}}, 0, 0,
@@ -125,8 +128,8 @@ void count_buffers(Tables *tables) {
     std::vector<uint32_t> writers(tables->slots.size());
     for (const Stage &stage : tables->stages) {
         for (const uint32_t slot : stage.outputs) {
-            const bool in_and_out = std::find(stage.inputs.begin(), stage.inputs.end(), slot) !=
-                                    stage.inputs.end();
+            const bool in_and_out =
+                std::find(stage.inputs.begin(), stage.inputs.end(), slot) != stage.inputs.end();
             writers[slot] += in_and_out ? 2 : 1;
         }
     }
@@ -141,8 +144,8 @@ int check_delegate_names(const Tables &tables, nst_error *err) {
     std::unordered_map<std::string_view, uint32_t> meaning;
     for (const Stage &stage : tables.stages) {
         for (const Binding &binding : stage.bindings) {
-            if (tables.constants[binding.constant].has_layout) {
-                continue;  // resolved by the method itself; never enters the cache
+            if (tables.constants[binding.constant].has_layout || is_symbol(binding.name)) {
+                continue;  // resolved by the method itself, or named anew for each model
             }
             const auto [entry, fresh] = meaning.emplace(binding.name, binding.constant);
             if (!fresh && entry->second != binding.constant) {
@@ -173,12 +176,9 @@ int Tables::read(const nst_bundle &bundle, nst_error *err) {
         if (nst_bundle_slot(&bundle, i, &info) != NST_OK) {
             return corrupt(err, "slots");
         }
-        slots[i] = {text(info.name),
-                    info.dtype,
-                    info.role,
-                    std::vector<int32_t>(info.shape, info.shape + info.rank),
-                    info.bytes,
-                    1};
+        slots[i] = {text(info.name), info.dtype,
+                    info.role,       std::vector<int32_t>(info.shape, info.shape + info.rank),
+                    info.bytes,      1};
     }
     programs.resize(bundle.count[NST_PROGRAMS]);
     for (uint32_t i = 0; i < programs.size(); ++i) {
@@ -186,7 +186,7 @@ int Tables::read(const nst_bundle &bundle, nst_error *err) {
         if (nst_bundle_program(&bundle, i, &info) != NST_OK) {
             return corrupt(err, "programs");
         }
-        programs[i] = {info.data, info.size, info.section, text(info.method)};
+        programs[i] = {info.data, info.size, info.unpacked_bytes, info.section, text(info.method)};
     }
     if (int code = read_constants(bundle, this, err); code != NST_OK) {
         return code;

@@ -35,6 +35,7 @@ struct Constant {
 struct ProgramEntry {
     const uint8_t *data;
     uint64_t size;
+    uint64_t unpacked_bytes;  // 0: stored as it is
     uint32_t section;
     std::string method;
 };

@@ -149,6 +149,7 @@ class ProgramInfo(Structure):
         ("section", c_uint32),
         ("offset", c_uint64),
         ("size", c_uint64),
+        ("unpacked_bytes", c_uint64),
         ("data", c_void_p),
         ("method", Text),
     ]

@@ -16,10 +16,13 @@ from nestling.elastic.supernet import Supernet
 from nestling.partition.cut import Cut, StageKey
 from nestling.quantize.schemes import Scheme
 from nestling.targets.dtypes import TORCH_DTYPES
-from nestling.targets.lowered import LoweredProgram, TensorLayout
+from nestling.targets.lowered import SYMBOL_PREFIX_LENGTH, LoweredProgram, TensorLayout
 
 UNSHARED_SECTION = "fused"
 """Blob of constants that only fused programs use; empty when the compiler folded nothing anew."""
+
+KEY_LENGTH = 32
+"""Hexadecimal digits of a constant's hash that serve as its key."""
 
 Programs = Mapping[StageKey | str, LoweredProgram]
 """Lowered stages by key, fused paths by the path's name."""
@@ -145,14 +148,13 @@ class _Packer:
     def add_block_stage(self, key: StageKey, program: LoweredProgram) -> None:
         """Add one stage of the chain."""
         cut = self.pieces.stages[key]
-        pte, bindings = self._bind(program, self._section(key.level, key.bits))
         self.stages[key] = self.builder.add_stage(
             cut.name,
-            program=self.builder.add_program(pte),
+            program=self.builder.add_program(program.program, packed=True),
             first=key.position,
             inputs=self._slots_before(key.position),
             outputs=self._slots_after(key.position),
-            bindings=bindings,
+            bindings=self._bind(program, self._section(key.level, key.bits)),
             level=key.level,
             bits=key.bits,
             macs=cut.macs,
@@ -165,15 +167,14 @@ class _Packer:
 
     def add_fused_stage(self, plan: PathPlan, program: LoweredProgram) -> int:
         """Add the stage that runs a whole path; return its index."""
-        pte, bindings = self._bind(program, UNSHARED_SECTION)
         return self.builder.add_stage(
             f"path.{plan.name}",
-            program=self.builder.add_program(pte),
+            program=self.builder.add_program(program.program, packed=True),
             first=0,
             last=self._last,
             inputs=self._inputs,
             outputs=[self._output],
-            bindings=bindings,
+            bindings=self._bind(program, UNSHARED_SECTION),
             level=max(plan.subnet.levels),
             bits=plan.bits,
             macs=sum(self.pieces.stages[key].macs for key in plan.chain),
@@ -187,10 +188,9 @@ class _Packer:
             sizes.update(self._sizes[key])
         return sum(sizes.values())
 
-    def _bind(self, program: LoweredProgram, section: str) -> tuple[bytes, list[tuple[str, int]]]:
-        """Add a program's constants and put their keys in the place of its symbols."""
-        pte = program.program
-        bindings: dict[str, int] = {}
+    def _bind(self, program: LoweredProgram, section: str) -> list[tuple[str, int]]:
+        """Add a program's constants; return by which name or symbol it asks for each."""
+        bindings = []
         for name, constant in program.constants.items():
             layout = constant.layout
             key = _constant_key(constant.data, layout)
@@ -202,12 +202,8 @@ class _Packer:
                 shape=None if layout is None else layout.shape,
                 dim_order=None if layout is None else layout.dim_order,
             )
-            if layout is None:
-                unique = key.rjust(len(name), "_")
-                pte = pte.replace(name.encode(), unique.encode())
-                name = unique
-            bindings[name] = index
-        return pte, list(bindings.items())
+            bindings.append((name if layout is not None else name[:SYMBOL_PREFIX_LENGTH], index))
+        return bindings
 
     def _section(self, level: int, bits: int) -> str:
         """Name of the blob that ``level`` adds, the lower nibbles in blobs of their own."""
@@ -243,4 +239,4 @@ def _constant_key(data: bytes, layout: TensorLayout | None) -> str:
     digest = hashlib.sha256(data)
     if layout is not None:
         digest.update(repr(layout).encode())
-    return digest.hexdigest()
+    return digest.hexdigest()[:KEY_LENGTH]

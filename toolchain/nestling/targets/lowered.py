@@ -10,6 +10,10 @@ import cbor2
 from nestling.bundle.manifest import DType
 
 
+SYMBOL_PREFIX_LENGTH = 7
+"""Characters of a symbol that tell it from the others: '@' and six digits."""
+
+
 @dataclass(frozen=True)
 class TensorLayout:
     """Shape of a constant that ExecuTorch's own kernels read, as it must be told when it is bound.
@@ -107,4 +111,4 @@ def symbol(index: int, length: int) -> str:
     Programs with the same structure are the same bytes once their names are placeholders, and a
     placeholder can be replaced in place because a name keeps its length.
     """
-    return f"@{index:06d}".ljust(length, "@")
+    return f"@{index:0{SYMBOL_PREFIX_LENGTH - 1}d}".ljust(length, "@")
