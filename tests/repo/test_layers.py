@@ -23,7 +23,15 @@ ALLOWED_IN_DEVICES = {
     "cbor2",
 }
 # What the core may ask of the C library: types, limits and the memory functions.
-ALLOWED_IN_CORE = {"stdint.h", "stddef.h", "stdbool.h", "float.h", "limits.h", "string.h", "inttypes.h"}
+ALLOWED_IN_CORE = {
+    "stdint.h",
+    "stddef.h",
+    "stdbool.h",
+    "float.h",
+    "limits.h",
+    "string.h",
+    "inttypes.h",
+}
 
 
 def imported_packages(path: Path) -> Iterator[str]:
