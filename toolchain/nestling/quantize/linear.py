@@ -35,7 +35,21 @@ def row_scales(weight: Tensor, limit: int) -> Tensor:
     return (weight.abs().amax(dim=1) / limit).clamp_min(_SMALLEST_SCALE).to(torch.float32)
 
 
-class RowQuantizedLinear(nn.Module):
+class IntegerLinear(nn.Module):
+    """What code around an ``nn.Linear`` may ask of the layer that replaces it.
+
+    Attributes:
+        in_features: size of the last dimension of the input.
+        out_features: size of the last dimension of the output.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+
+
+class RowQuantizedLinear(IntegerLinear):
     """Weights of ``bits`` bits with one scale a row, activations int8 per token.
 
     Attributes:
@@ -48,7 +62,7 @@ class RowQuantizedLinear(nn.Module):
     zero_point: Tensor
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None, bits: int) -> None:
-        super().__init__()
+        super().__init__(weight.shape[1], weight.shape[0])
         self.limit = 2 ** (bits - 1) - 1
         self.register_buffer("weight", weight.to(torch.int8).contiguous())
         self.register_buffer("scale", scale.to(torch.float32).contiguous())
@@ -72,7 +86,7 @@ class RowQuantizedLinear(nn.Module):
         return nn.functional.linear(quantize_activations(x), weight, self.bias)
 
 
-class GroupQuantizedLinear(nn.Module):
+class GroupQuantizedLinear(IntegerLinear):
     """4-bit weights with one scale for every ``group_size`` inputs, activations int8 per token.
 
     Attributes:
@@ -85,8 +99,8 @@ class GroupQuantizedLinear(nn.Module):
     zero_point: Tensor
 
     def __init__(self, linear: nn.Linear, group_size: int) -> None:
-        super().__init__()
         out_features, in_features = linear.weight.shape
+        super().__init__(in_features, out_features)
         groups = linear.weight.detach().reshape(out_features, in_features // group_size, group_size)
         scale = (groups.abs().amax(dim=2) / 7).clamp_min(_SMALLEST_SCALE)
         scale = scale.to(torch.bfloat16).to(torch.float32)
@@ -112,7 +126,7 @@ class GroupQuantizedLinear(nn.Module):
         return nn.functional.linear(quantize_activations(x), weight, self.bias)
 
 
-class NibbleLinear(nn.Module):
+class NibbleLinear(IntegerLinear):
     """int8 weights kept as two 4-bit layers: ``weight = 16 * high + low``.
 
     ``high`` alone is a 4-bit layer of the same weights, so dropping ``low`` halves the bytes and
@@ -126,7 +140,7 @@ class NibbleLinear(nn.Module):
     """
 
     def __init__(self, linear: nn.Linear, bits: int) -> None:
-        super().__init__()
+        super().__init__(linear.in_features, linear.out_features)
         weight = linear.weight.detach()
         scale = row_scales(weight, NIBBLE_LIMIT)
         rounded = torch.round(weight / scale[:, None]).clamp(-NIBBLE_LIMIT, NIBBLE_LIMIT)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,10 +21,10 @@ from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.structure import (
     Template,
+    content_digest,
     has_static_ranges,
     make_template,
     structure_digest,
-    tensor_bytes,
 )
 from nestling.targets.xnnpack import TARGET, lower_program, lower_whole, trace
 
@@ -84,10 +83,14 @@ def lower_all(
 
 
 def lower_whole_all(
-    jobs: Sequence[Job], *, processes: int = 2, progress: Progress | None = None
+    jobs: Sequence[Job],
+    *,
+    processes: int = 2,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> list[bytes]:
-    """Lower every job to a plain ``.pte`` with its weights inside; never cached."""
-    return _run(_lower_whole, jobs, "", processes, progress)
+    """Lower every job to a plain ``.pte`` with its weights inside."""
+    return _run(_lower_whole, jobs, str(cache_dir or ""), processes, progress)
 
 
 def quantize_all(
@@ -112,10 +115,7 @@ def _lower_cached(program: ExportedProgram, cache: LoweringCache) -> LoweredProg
     template = cache.load(template_key, Template.from_bytes)
     if template is not None:
         return template.fill(program)
-    content = sha256(structure)
-    for tensor in program.state_dict.values():
-        content.update(tensor_bytes(tensor))
-    program_key = cache_key("program", TARGET, content.digest())
+    program_key = cache_key("program", TARGET, content_digest(program))
     lowered = cache.load(program_key, LoweredProgram.from_bytes)
     if lowered is not None:
         return lowered
@@ -131,7 +131,14 @@ def _lower_cached(program: ExportedProgram, cache: LoweringCache) -> LoweredProg
 def _lower_whole(packed: bytes, cache_dir: str) -> bytes:
     job: Job = pickle.loads(packed)
     with _named(job.name):
-        return lower_whole(trace(job.module, job.example_inputs))
+        program = trace(job.module, job.example_inputs)
+        cache = LoweringCache(Path(cache_dir) if cache_dir else None)
+        key = cache_key("whole", TARGET, content_digest(program))
+        whole = cache.load(key, bytes)
+        if whole is None:
+            whole = lower_whole(program)
+            cache.store(key, whole)
+    return whole
 
 
 def _quantize(packed: bytes, cache_dir: str) -> bytes:

@@ -135,6 +135,15 @@ def structure_digest(program: ExportedProgram) -> bytes:
     return digest.digest()
 
 
+def content_digest(program: ExportedProgram) -> bytes:
+    """SHA-256 of the structure and the weights."""
+    digest = hashlib.sha256(structure_digest(program))
+    for name, tensor in _tensors(program):
+        digest.update(name.encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.digest()
+
+
 def make_template(
     program: ExportedProgram, lower: Callable[[ExportedProgram], LoweredProgram]
 ) -> Template | None:
