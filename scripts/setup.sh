@@ -39,6 +39,7 @@ missing_packages() {
     command -v gcc >/dev/null || echo gcc
     command -v g++ >/dev/null || echo g++
     [[ -e /usr/include/sodium.h || -e /usr/local/include/sodium.h ]] || echo libsodium-dev
+    [[ -e /usr/include/zlib.h || -e /usr/local/include/zlib.h ]] || echo zlib1g-dev
     if ! fitting_python >/dev/null; then
         echo python3 python3-venv
     elif ! "$(fitting_python)" -c 'import ensurepip' 2>/dev/null; then
