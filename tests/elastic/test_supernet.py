@@ -9,7 +9,7 @@ import torch
 from elastic.samples import DIM, FAMILIES, supernets
 from torch import nn
 
-from nestling.elastic import ElasticFeedForward, ElasticViT, Subnet, Supernet
+from nestling.elastic import ElasticFeedForward, ElasticMobileNet, ElasticViT, Subnet, Supernet
 from nestling.elastic.batch_norm import ConvNorm, NestedBatchNorm2d
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.supernet import split_stem
@@ -139,6 +139,12 @@ def test_sizes_that_do_not_divide() -> None:
         ElasticViT(image_size=10, patch=4)
     with pytest.raises(ModelError, match=r"layer0\.ffn"):
         ElasticViT(image_size=8, patch=4, dim=16, heads=4, hidden=9)
+    blocks = ((8, 6, 1), (8, 5, 1))
+    ElasticMobileNet(image_size=8, stem=8, stem_out=None, blocks=blocks, widths=(0.3, 1.0))
+    with pytest.raises(ModelError, match=r"layer0"):
+        ElasticMobileNet(
+            image_size=8, stem=8, stem_out=None, blocks=blocks, widths=(0.3, 1.0), align=1
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -29,6 +29,22 @@ def test_heads_round_up_and_merge() -> None:
     assert resolve_widths(quarters, 1, "a", round_up=True) == (1,)
 
 
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (960, (240, 480, 720, 960)),
+        (144, (32, 80, 112, 144)),
+        (96, (32, 48, 80, 96)),
+        (40, (8, 24, 32, 40)),
+        (10, (2, 6, 8, 10)),
+    ],
+)
+def test_aligned_widths(units: int, expected: tuple[int, ...]) -> None:
+    quarters = (0.25, 0.5, 0.75, 1.0)
+    assert resolve_widths(quarters, units, "layer0", align=16) == expected
+    assert resolve_widths((1, 2, units), units, "layer0", align=16) == (1, 2, units)
+
+
 def test_a_width_that_does_not_divide_names_module_units_and_widths() -> None:
     with pytest.raises(ModelError, match=r"layer3\.ffn.*0\.3") as caught:
         resolve_widths((0.3, 1.0), 64, "layer3.ffn")

@@ -14,7 +14,7 @@ from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.copying import copy_batch_norm, copy_module
 from nestling.elastic.inverted_residual import ElasticInvertedResidual
 from nestling.elastic.supernet import Supernet
-from nestling.elastic.widths import DEFAULT_WIDTHS
+from nestling.elastic.widths import DEFAULT_WIDTHS, resolve_widths
 
 # Output channels, expansion ratio, stride of each inverted residual after the stem.
 MOBILENET_V2_BLOCKS: tuple[tuple[int, int, int], ...] = (
@@ -42,6 +42,9 @@ class ElasticMobileNet(Supernet):
         head: Channels of the 1x1 convolution before pooling, or None without one.
         classes: Number of classes; 0 for the pooled features instead of logits.
         widths: Levels of all blocks.
+        align: Round fractions in `widths` to a multiple of this many channels, fewer in narrow
+            blocks; 1 demands that they divide. Kernels work on 8 to 16 channels at a time: four
+            parts of 36 channels took 1.07 times as long as one of 144, with this 0.96 times.
         depths: See `make_space`.
         activation: Name of the activation.
         same_padding: Pad as TensorFlow does.
@@ -64,6 +67,7 @@ class ElasticMobileNet(Supernet):
         head: int | None = 1280,
         classes: int = 1000,
         widths: Sequence[float | int] = DEFAULT_WIDTHS,
+        align: int = 16,
         depths: Sequence[float | int] | None = None,
         activation: str = "relu6",
         same_padding: bool = False,
@@ -77,12 +81,13 @@ class ElasticMobileNet(Supernet):
         width = stem if stem_out is None else stem_out
         for layer, setting in enumerate(blocks):
             out, ratio, stride = setting[:3]
+            expansion = width * ratio if expansions is None else expansions[layer]
             chain.append(
                 ElasticInvertedResidual(
                     width,
                     out,
-                    width * ratio if expansions is None else expansions[layer],
-                    widths=widths,
+                    expansion,
+                    widths=resolve_widths(widths, expansion, f"layer{layer}", align=align),
                     stride=stride,
                     dilation=setting[3] if len(setting) > 3 else 1,
                     activation=activation,
@@ -200,6 +205,7 @@ def from_transformers(
     model: Any,
     *,
     widths: Sequence[float | int] = DEFAULT_WIDTHS,
+    align: int = 16,
     depths: Sequence[float | int] | None = None,
 ) -> ElasticMobileNet:
     """Convert a `MobileNetV2ForImageClassification` or a `MobileNetV2Model` (pooled features).
@@ -228,6 +234,7 @@ def from_transformers(
         head=base.conv_1x1.convolution.out_channels,
         classes=classifier.out_features if isinstance(classifier, nn.Linear) else 0,
         widths=widths,
+        align=align,
         depths=depths,
         activation=config.hidden_act,
         same_padding=config.tf_padding,
