@@ -2,8 +2,9 @@
  *
  *     run_path BUNDLE [PATH ...]
  *
- * Inputs are filled with a fixed pattern, so that two machines can be compared. Uses nestling.h alone.
- * Exit status: 0, 1 when nestling refuses (the reason is on standard error), 2 on wrong usage.
+ * Inputs are filled with a fixed pattern, so that two machines can be compared. Uses nestling.h
+ * alone. Exit status: 0, 1 when nestling refuses (the reason is on standard error), 2 on wrong
+ * usage.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,7 +24,8 @@ static int fail(const char *what, const nst_error *err) {
     return 1;
 }
 
-/* Small numbers that repeat after 97 elements: element i of a float input is ((i % 97) - 48) / 48. */
+/* Small numbers that repeat after 97 elements: element i of a float input is ((i % 97) - 48) /
+ * 48. */
 static void fill(const nst_tensor *tensor) {
     if (tensor->dtype == NST_F32) {
         float *values = tensor->data;

@@ -9,8 +9,8 @@
 namespace nestling {
 namespace {
 
-// Constants that ExecuTorch points to while a stage is loaded are copied up to this size. The copy costs
-// less than the pages around it would, and survives a file that is cut.
+// Constants that ExecuTorch points to while a stage is loaded are copied up to this size. The copy
+// costs less than the pages around it would, and survives a file that is cut.
 constexpr uint64_t kCopiedBytes = 64 * 1024;
 
 // Large ones are used in place, so their place must suit the kernels.

@@ -12,8 +12,8 @@
 namespace nestling {
 
 // All constants of one model. Two locks of the owner guard it: `retain`, `release` and the byte
-// counts belong to the residency's lock, `prepare` and `settle` to the lock around a load. A stage is
-// retained before it is prepared, so what is being prepared cannot go away.
+// counts belong to the residency's lock, `prepare` and `settle` to the lock around a load. A stage
+// is retained before it is prepared, so what is being prepared cannot go away.
 class ConstantStore {
   public:
     ConstantStore() = default;
@@ -34,8 +34,8 @@ class ConstantStore {
     uint64_t retain(const Stage &stage);
     uint64_t release(const Stage &stage);
 
-    // Sum over a set of stages, each constant once: between begin_sum and the last add_to_sum nothing
-    // else of this object may be used.
+    // Sum over a set of stages, each constant once: between begin_sum and the last add_to_sum
+    // nothing else of this object may be used.
     void begin_sum();
     uint64_t add_to_sum(const Stage &stage);
 

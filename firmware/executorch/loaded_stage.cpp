@@ -33,6 +33,11 @@ size_t round_up(size_t bytes) {
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+// XNNPACK keeps about 2 KB for each operator, ExecuTorch's own records come to little beside them.
+// Measured: 7 to 10 bytes of heap for each byte of program, over fp32 and int8, single layers and
+// whole networks.
+constexpr uint64_t kRecordBytesPerProgramByte = 8;
+
 const char *reason(const LogCapture &log, et::Error error) {
     return *log.reason() != '\0' ? log.reason() : et::to_string(error);
 }
@@ -43,7 +48,13 @@ LoadedStage::LoadedStage(const StageSurroundings &around, uint32_t index)
     : around_(around),
       stage_(around.tables->stages[index]),
       entry_(around.tables->programs[stage_.program]),
-      records_(kRecordChunkBytes) {}
+      records_(kRecordChunkBytes),
+      own_bytes_(record_bytes(entry_)) {}
+
+uint64_t LoadedStage::record_bytes(const ProgramEntry &program) {
+    const uint64_t bytes = program.unpacked_bytes != 0 ? program.unpacked_bytes : program.size;
+    return bytes * kRecordBytesPerProgramByte;
+}
 
 LoadedStage::~LoadedStage() {
     method_.reset();
@@ -232,7 +243,7 @@ int LoadedStage::load_method(nst_error *err) {
                      "the program keeps state of its own; state belongs into slots");
     }
     method_.emplace(std::move(method.get()));
-    own_bytes_ += program_->image().size() + records_.total_bytes();
+    program_->finish();
     return NST_OK;
 }
 

@@ -26,15 +26,18 @@ struct StageSurroundings {
     bool weight_cache;
     bool workspace_per_stage;
     bool single_thread;
-    // [slot] memory order that the first loaded stage wants of it; empty: none yet. Under the load lock.
+    // [slot] memory order that the first loaded stage wants of it; empty: none yet. Under the load
+    // lock.
     std::vector<std::vector<uint8_t>> *slot_orders;
 };
 
-// Methods are not reentrant and share the arena: whoever calls `run` holds the execution lock of the model.
+// Methods are not reentrant and share the arena: whoever calls `run` holds the execution lock of
+// the model.
 class LoadedStage {
   public:
-    // The stage's constants are prepared and stay retained while the object lives. NST_E_ENGINE, NST_E_CORRUPT (tables and
-    // program disagree), NST_E_STATE (a weight's name is taken by another model), NST_E_NO_MEMORY.
+    // The stage's constants are prepared and stay retained while the object lives. NST_E_ENGINE,
+    // NST_E_CORRUPT (tables and program disagree), NST_E_STATE (a weight's name is taken by another
+    // model), NST_E_NO_MEMORY.
     static int load(const StageSurroundings &around, uint32_t index,
                     std::unique_ptr<LoadedStage> *out, nst_error *err);
     ~LoadedStage();
@@ -44,8 +47,12 @@ class LoadedStage {
     // `buffers`: the inputs, then the outputs, in the order of the table.
     int run(void *const *buffers, nst_error *err);
 
-    // Memory that is this stage's own: program and records, without constants and activations.
+    // Memory that is this stage's own: records of ExecuTorch and XNNPACK, and activations that did
+    // not fit into the shared arena; without constants. The records are an estimate from the
+    // program's size: the allocator cannot tell whose bytes are whose while other threads use it.
     uint64_t own_bytes() const { return own_bytes_; }
+    // The same before the stage is loaded.
+    static uint64_t record_bytes(const ProgramEntry &program);
 
   private:
     struct Argument {
@@ -80,7 +87,7 @@ class LoadedStage {
     std::optional<DataMap> data_map_;
     std::optional<executorch::runtime::Method> method_;  // after everything that it points to
     std::vector<Argument> arguments_;                    // inputs, then outputs
-    uint64_t own_bytes_ = 0;
+    uint64_t own_bytes_;
 };
 
 }  // namespace nestling

@@ -35,8 +35,8 @@ class Mapping {
     // does nothing for borrowed memory, whose owner promised not to change it.
     int freeze_head(size_t bytes, nst_error *err);
 
-    // NST_E_IO when the file has become shorter than what is mapped. `*version` (may be null) is a number that
-    // changes when somebody writes to the file; 0 for borrowed memory.
+    // NST_E_IO when the file has become shorter than what is mapped. `*version` (may be null) is a
+    // number that changes when somebody writes to the file; 0 for borrowed memory.
     int check_alive(uint64_t *version, nst_error *err) const;
 
     // Gives the pages of a range back to the system; they come back from the file when touched.

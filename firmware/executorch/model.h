@@ -34,7 +34,8 @@ struct nst_model {
     const nestling::SharedArena &arena() const { return arena_; }
     bool single_thread() const { return claim_.single(); }
 
-    // The plan of a named path. NST_E_NOT_FOUND, NST_E_PATH, NST_E_ARGUMENT. `*fused` (may be null) tells which mode it is.
+    // The plan of a named path. NST_E_NOT_FOUND, NST_E_PATH, NST_E_ARGUMENT. `*fused` (may be null)
+    // tells which mode it is.
     int find_plan(uint32_t path, uint32_t mode, const nestling::Plan **out, bool *fused,
                   nst_error *err) const;
 

@@ -9,9 +9,10 @@
 
 namespace nestling {
 
-// A slot has up to two buffers. A stage that writes the slot writes the one where its present value is not, so
-// that a stage may read and write the same slot (the residual stream). Which is which is fixed so that the last
-// write of a run lands in the first buffer. State slots have no such end: their value stays where it is.
+// A slot has up to two buffers. A stage that writes the slot writes the one where its present value
+// is not, so that a stage may read and write the same slot (the residual stream). Which is which is
+// fixed so that the last write of a run lands in the first buffer. State slots have no such end:
+// their value stays where it is.
 enum class Place : uint8_t {
     kFirst = 0,
     kSecond = 1,

@@ -11,12 +11,13 @@ namespace nestling {
 namespace et = executorch::runtime;
 
 et::Result<et::FreeableBuffer> ProgramLoader::load(size_t offset, size_t size,
-                                                   const SegmentInfo &) const {
-    if (!inside(offset, size)) {
+                                                   const SegmentInfo &segment) const {
+    if (!inside(offset, size) || image_.data() == nullptr) {
         return et::Error::InvalidProgram;
     }
     const uint8_t *place = image_.data() + offset;
-    if (reinterpret_cast<uintptr_t>(place) % 64 == 0) {
+    const bool aligned = reinterpret_cast<uintptr_t>(place) % 64 == 0;
+    if (segment.segment_type == SegmentInfo::Type::Backend && aligned) {
         return et::FreeableBuffer(place, size, nullptr);
     }
     void *copy = aligned_bytes(size);
@@ -29,7 +30,7 @@ et::Result<et::FreeableBuffer> ProgramLoader::load(size_t offset, size_t size,
 
 et::Error ProgramLoader::load_into(size_t offset, size_t size, const SegmentInfo &segment,
                                    void *buffer) const {
-    if (!inside(offset, size)) {
+    if (!inside(offset, size) || image_.data() == nullptr) {
         return et::Error::InvalidProgram;
     }
     if (segment.segment_type == SegmentInfo::Type::Mutable) {

@@ -12,7 +12,9 @@
 
 namespace nestling {
 
-// Gives ExecuTorch pieces of a program's image, in place.
+// Gives ExecuTorch pieces of a program's image. What backends read once, while a method is loaded,
+// is given in place; what a method reads in every run is a copy of its own, so that the rest of the
+// image can go.
 class ProgramLoader final : public executorch::runtime::DataLoader {
   public:
     explicit ProgramLoader(const ProgramImage &image) : image_(image) {}
@@ -44,6 +46,8 @@ class LoadedProgram {
     const executorch::runtime::Program &program() const { return *program_; }
     const ProgramLoader &loader() const { return loader_; }
     const ProgramImage &image() const { return *image_; }
+    // After the last method was loaded: keeps only what methods read.
+    void finish() { image_->forget_bytes(); }
 
   private:
     explicit LoadedProgram(std::unique_ptr<ProgramImage> image)

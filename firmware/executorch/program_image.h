@@ -12,20 +12,22 @@
 
 namespace nestling {
 
-// A program is stored without the names of the weights that delegates ask for: equal layers, and equal
-// models, are one program. In the place of each name stands a symbol, '@', six digits and '@' up to the
-// length of the name, to which the stage binds a constant. An image replaces each symbol by a name that
-// means this constant of this model in the whole process, because XNNPACK's weights cache
-// finds packed weights by name alone, in the whole process.
+// A program is stored without the names of the weights that delegates ask for: equal layers, and
+// equal models, are one program. In the place of each name stands a symbol, '@', six digits and '@'
+// up to the length of the name, to which the stage binds a constant. An image replaces each symbol
+// by a name that means this constant of this model in the whole process, because XNNPACK's weights
+// cache finds packed weights by name alone, in the whole process.
 class ProgramImage {
   public:
-    // `model` makes names unique among different models. NST_E_CORRUPT (the packed bytes are damaged, or a
-    // symbol does not stand in the program), NST_E_NO_MEMORY.
+    // `model` makes names unique among different models. NST_E_CORRUPT (the packed bytes are
+    // damaged, or a symbol does not stand in the program), NST_E_NO_MEMORY.
     static int make(const ProgramEntry &entry, const Stage &stage, const std::string &model,
                     std::unique_ptr<ProgramImage> *out, nst_error *err);
 
     const uint8_t *data() const { return bytes_.get(); }
     size_t size() const { return size_; }
+    // Frees the bytes; names and size stay.
+    void forget_bytes() { bytes_.reset(); }
 
     // A constant under the name by which the finished program asks for it; sorted by name.
     struct Name {

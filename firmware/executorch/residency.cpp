@@ -25,8 +25,9 @@ void Residency::close() {
 
 uint64_t Residency::own_estimate(uint32_t index) const {
     const Entry &entry = entries_[index];
-    return entry.own_bytes != 0 ? entry.own_bytes
-                                : around_.tables->programs[stage(index).program].size;
+    return entry.own_bytes != 0
+               ? entry.own_bytes
+               : LoadedStage::record_bytes(around_.tables->programs[stage(index).program]);
 }
 
 // The fast path of a switch: everything is there already.
@@ -50,8 +51,8 @@ int Residency::over_budget(uint64_t bytes, std::string_view stage_name, nst_erro
                  static_cast<unsigned long long>(bytes - budget_));
 }
 
-// Whether `stages` and all that others have pinned fit together; nothing is evicted for what cannot fit anyway.
-// `leaving`: stages with one pin each that is about to be given up.
+// Whether `stages` and all that others have pinned fit together; nothing is evicted for what cannot
+// fit anyway. `leaving`: stages with one pin each that is about to be given up.
 int Residency::check_budget(StageList stages, StageList leaving, nst_error *err) {
     if (budget_ == 0) {
         return NST_OK;
@@ -128,8 +129,8 @@ void Residency::unpin(StageList stages) {
     unpin_locked(stages);
 }
 
-// Loads one absent stage. Called and returns with the lock held, and gives it up in between. The entry has
-// a pin of the caller.
+// Loads one absent stage. Called and returns with the lock held, and gives it up in between. The
+// entry has a pin of the caller.
 int Residency::load_one(uint32_t index, Lock *lock, nst_error *err) {
     Entry &entry = entries_[index];
     const uint64_t added = around_.constants->bytes_added_by(stage(index)) + own_estimate(index);
@@ -175,7 +176,8 @@ int Residency::load_one(uint32_t index, Lock *lock, nst_error *err) {
     ++loads_;
     stage_bytes_ += entry.own_bytes;
     if (!make_room(0)) {
-        // The estimate was too low: what was promised holds, the stage goes again.
+        // The manifest promised less activation memory than the stage needs: the budget holds, the
+        // stage goes again.
         const uint64_t bytes = constant_bytes_ + stage_bytes_;
         unload(index);
         return over_budget(bytes, stage(index).name, err);

@@ -19,23 +19,22 @@ using StageList = std::span<const uint32_t>;
 // All stages of one model. Thread-safe. A stage is absent, being loaded or ready; ready stages that
 // nobody has pinned may be evicted, the least recently used first.
 //
-// The budget is a promise: when a call returns, resident bytes are within it. What a stage's
-// constants take is known beforehand; what ExecuTorch's records of it take is estimated by the size of
-// its program until it was loaded once, and corrected afterwards.
+// The budget is a promise: when a call returns, resident bytes are within it. What a stage will
+// take is known before it is loaded, see LoadedStage::own_bytes.
 class Residency {
   public:
     void open(const StageSurroundings &around, uint64_t budget_bytes);
     // Unloads everything.
     void close();
 
-    // Loads what is missing of `stages` and pins all of them (once for each occurrence). On error nothing is pinned.
-    // `step`, if set, is called without any lock after each stage that this call loaded, and stops it with
-    // NST_E_CANCELLED when it returns false.
+    // Loads what is missing of `stages` and pins all of them (once for each occurrence). On error
+    // nothing is pinned. `step`, if set, is called without any lock after each stage that this call
+    // loaded, and stops it with NST_E_CANCELLED when it returns false.
     using Step = std::function<bool(uint32_t stages_left)>;
     int acquire(StageList stages, const Step &step, nst_error *err);
-    // As `acquire` for a set that takes the place of `old`, which the caller has pinned; on success `old` is
-    // unpinned. When both do not fit at once, `old` makes room first; `*lost` tells whether it could not be
-    // brought back after an error (then it is not pinned any more).
+    // As `acquire` for a set that takes the place of `old`, which the caller has pinned; on success
+    // `old` is unpinned. When both do not fit at once, `old` makes room first; `*lost` tells
+    // whether it could not be brought back after an error (then it is not pinned any more).
     int exchange(StageList old, StageList stages, bool *lost, nst_error *err);
     void unpin(StageList stages);
 

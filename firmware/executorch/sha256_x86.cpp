@@ -1,5 +1,5 @@
-// SHA-256 with the SHA instructions of x86 processors: several times libsodium's speed, which decides
-// how long the first load of a section takes.
+// SHA-256 with the SHA instructions of x86 processors: several times libsodium's speed, which
+// decides how long the first load of a section takes.
 #include "sha256_x86.h"
 
 #if defined(__x86_64__)

@@ -45,7 +45,8 @@ bool SlotBuffers::open(const Tables &tables) {
     uint8_t *next = memory_;
     for (size_t i = 0; i < tables.slots.size(); ++i) {
         const Slot &slot = tables.slots[i];
-        // The outside world sees the first buffer; stages get the last two of however many there are.
+        // The outside world sees the first buffer; stages get the last two of however many there
+        // are.
         own_[i] = next;
         uint8_t *second = next + (slot.buffers - 1) * footprint(slot);
         uint8_t *first = slot.buffers == 3 ? next + footprint(slot) : next;

@@ -16,8 +16,8 @@ struct Slot {
     nst_role role;
     std::vector<int32_t> shape;
     uint64_t bytes;
-    // Buffers that a session needs for it: 2 where a stage may read it while its next value is written, 3 where that
-    // happens to an input, whose own memory no stage may change.
+    // Buffers that a session needs for it: 2 where a stage may read it while its next value is
+    // written, 3 where that happens to an input, whose own memory no stage may change.
     uint32_t buffers;
 };
 
@@ -85,8 +85,9 @@ struct Tables {
     uint64_t arena_bytes = 0;  // the hungriest stage
     size_t max_arguments = 0;  // inputs plus outputs of the widest stage
 
-    // Decodes everything and checks what only the engine cares about: one name that delegates look up
-    // in XNNPACK's weights cache means one constant throughout the bundle (two would crash there).
+    // Decodes everything and checks what only the engine cares about: one name that delegates look
+    // up in XNNPACK's weights cache means one constant throughout the bundle (two would crash
+    // there).
     int read(const nst_bundle &bundle, nst_error *err);
 };
 

@@ -5,8 +5,8 @@
 
 #include "status.h"
 
-// The wheel exports the pool but ships no header for it (its threadpool.h wants pthreadpool.h, which the
-// wheel leaves out). These are the declarations of 1.5.1 that are used here.
+// The wheel exports the pool but ships no header for it (its threadpool.h wants pthreadpool.h,
+// which the wheel leaves out). These are the declarations of 1.5.1 that are used here.
 namespace executorch::extension::threadpool {
 
 class ThreadPool final {

@@ -40,7 +40,8 @@ bool same_bytes(const Claim &known, const NamedWeight &weight) {
     const bool same_place =
         known.mapping->same_file(*weight.mapping) &&
         known.data - known.mapping->data() == weight.data - weight.mapping->data();
-    // A file that was cut cannot be compared; what is packed came from checked bytes of equal size and name.
+    // A file that was cut cannot be compared; what is packed came from checked bytes of equal size
+    // and name.
     return same_place || known.mapping->check_alive(nullptr, nullptr) != NST_OK ||
            std::memcmp(known.data, weight.data, static_cast<size_t>(weight.size)) == 0;
 }

@@ -18,8 +18,8 @@ struct NamedWeight {
 };
 
 // The cache finds packed weights by name alone, in the whole process. Two open models that mean
-// different bytes by one name would silently use each other's weights, so the second is refused with
-// NST_E_STATE. Every successful claim is returned by one release.
+// different bytes by one name would silently use each other's weights, so the second is refused
+// with NST_E_STATE. Every successful claim is returned by one release.
 int claim_weight_name(const void *owner, const NamedWeight &weight, nst_error *err);
 void release_weight_name(const void *owner, std::string_view name);
 
