@@ -38,7 +38,7 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Real inputs for int8-static: an .npz file with one array an input, first axis the sample. "
+    help="Real inputs for int8-static: an .npz file, one array an input, first axis the sample. "
     "Supernets of a recipe use its training data when this is not given.",
 )
 @click.option("--paths", "paths_text", help="Named paths to keep, small to large: tiny,base,full.")
@@ -49,7 +49,7 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     "--widths", callback=read_shares, help="Levels for a Hugging Face model, e.g. 0.25,0.5,1."
 )
 @click.option("--depths", callback=read_shares, help="Depths for a Hugging Face model, e.g. 0.5,1.")
-@click.option("--positions", type=click.IntRange(min=1), help="Tokens of a Hugging Face decoder.")
+@click.option("--positions", type=click.IntRange(min=1), help="Tokens that a decoder reads.")
 @click.option("--builder", help="FILE.py:FUNCTION that builds the supernet of a custom checkpoint.")
 @click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Sign.")
 @click.option(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nestling.errors import ExportError, ModelError
+from nestling.errors import ExportError, ModelError, NestlingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,8 +88,13 @@ def _convert_folder(
     depths: Sequence[float] | None,
     positions: int | None,
 ) -> Supernet:
+    from transformers.utils import logging
+
     from nestling import elastic
 
+    # It reports what it loads on the error stream, which belongs to our one sentence.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     options: dict[str, Any] = {"widths": widths, "depths": depths, "positions": positions}
     return elastic.convert(folder, **{k: v for k, v in options.items() if v}).eval()
 
@@ -106,6 +111,8 @@ def _build(builder: str) -> Supernet:
     try:
         spec.loader.exec_module(module)
         supernet: Supernet = getattr(module, function)()
+    except NestlingError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{builder} does not give a supernet", actual=f"{type(error).__name__}: {error}"

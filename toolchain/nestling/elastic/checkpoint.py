@@ -101,7 +101,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(f"no such file: {path}") from error
-    except Exception as error:  # torch's unpickler lets anything through, an IndexError on plain text
+    except Exception as error:  # torch's unpickler lets anything through: IndexError on text
         raise ModelError(f"not a supernet checkpoint: {path}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"not a supernet checkpoint: {path}")
