@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
+from nestling.errors import ExportError
 from nestling.packing import PackReport, PathPlan, pack
 from nestling.partition.calibrate import Samples, record_inputs
 from nestling.partition.cut import Cut, StageCut, StageKey, cut
@@ -90,6 +91,12 @@ def export_bundle(
         ExportError: unknown scheme, missing calibration, or a stage that cannot be lowered.
     """
     chosen = get_scheme(scheme)
+    if chosen.needs_calibration and not calibration:
+        raise ExportError(
+            f"scheme {scheme} needs calibration data", hint="pass real inputs as calibration"
+        )
+    for subnet in (paths or {}).values():
+        supernet.space.check(subnet)
     pieces = cut(supernet, chosen)
     modules = _quantize(supernet, pieces, chosen, calibration, jobs, progress)
     plans = _plan_paths(supernet, pieces, chosen, paths)
@@ -166,7 +173,6 @@ def _plan_paths(
     for bits in scheme.levels:
         suffix = "" if bits == scheme.full_bits else f".q{bits}"
         for name, subnet in (paths or supernet.space.named).items():
-            supernet.space.check(subnet)
             plans.append(PathPlan(f"{name}{suffix}", subnet, bits, pieces.chain(subnet, bits)))
     return plans
 

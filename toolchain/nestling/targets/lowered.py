@@ -9,7 +9,6 @@ import cbor2
 
 from nestling.bundle.manifest import DType
 
-
 SYMBOL_PREFIX_LENGTH = 7
 """Characters of a symbol that tell it from the others: '@' and six digits."""
 
