@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import IO, Any
 
 import click
 
 from nestling.errors import NestlingError
+
+# Torch finds fault with torchao's enums at every import, also in the processes that lower stages;
+# the error stream is for what concerns the user.
+_TORCH_LOGS = "-torch.utils._pytree"
 
 
 class OneSentence(click.ClickException):
@@ -25,6 +31,8 @@ class NestlingGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its expected failures become `OneSentence`."""
+        os.environ.setdefault("TORCH_LOGS", _TORCH_LOGS)
+        logging.getLogger("torchao").setLevel(logging.ERROR)
         try:
             return super().invoke(ctx)
         except NestlingError as error:
