@@ -80,14 +80,18 @@ def draw_frontier(series: Sequence[Series], file: Path, *, note: str = "") -> No
     }
     with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(
-            1, len(panels), figsize=(6.2 * len(panels), 5.2), sharey=True, squeeze=False
+            1,
+            len(panels),
+            figsize=(max(9.0, 6.2 * len(panels)), 5.2),
+            sharey=True,
+            squeeze=False,
         )
         for axis, panel in zip(axes[0], panels, strict=True):
             _draw_panel(axis, panel, [one for one in series if one.panel == panel])
         axes[0][0].set_ylabel("accuracy on held-out digits")
         _limit_accuracy(axes[0][0], series)
         figure.suptitle(
-            "One bundle, many networks: every dot is a subnet that was switched to and run",
+            "One file, many networks: each dot is a subnet, switched to and run",
             x=0.012,
             ha="left",
             fontsize=13,
@@ -150,20 +154,30 @@ def _draw_series(axis: Axes, series: Series, color: str) -> None:
         zorder=4,
         label=series.label,
     )
-    for point in named:
-        _label(axis, point, color)
+    _label_all(axis, named, color)
 
 
-def _label(axis: Axes, point: Point, color: str) -> None:
+def _label_all(axis: Axes, named: Sequence[Point], color: str) -> None:
+    """Label the named paths; of two that lie close together, the slower one below its dot."""
+    width = max((point.latency_us for point in named), default=1.0)
+    below = False
+    for at, point in enumerate(named):
+        before = named[at - 1] if at else None
+        close = before is not None and point.latency_us - before.latency_us < 0.11 * width
+        below = close and not below
+        _label(axis, point, color, below=below)
+
+
+def _label(axis: Axes, point: Point, color: str, *, below: bool) -> None:
     """Write the path's name above and left of its dot, where a good subnet has nothing better."""
     from matplotlib import patheffects
 
     text: Any = axis.annotate(
         point.name or "",
         (point.latency_us, point.accuracy),
-        xytext=(-4, 6),
+        xytext=(4, -14) if below else (-4, 6),
         textcoords="offset points",
-        ha="right",
+        ha="left" if below else "right",
         fontsize=9,
         fontweight="bold",
         color=color,
@@ -176,4 +190,4 @@ def _limit_accuracy(axis: Axes, series: Sequence[Series]) -> None:
     """Leave room above and below, and never show more than is possible."""
     values = [point.accuracy for one in series for point in one.points]
     room = max(0.012, 0.15 * (max(values) - min(values)))
-    axis.set_ylim(max(0.0, min(values) - room), min(1.0 + room, max(values) + room))
+    axis.set_ylim(max(0.0, min(values) - room), min(1.0, max(values)) + 0.3 * room)

@@ -66,7 +66,8 @@ def _print(result: DemoResult, out: Path) -> None:
         if record.metric in ("retention_min", "parity_max", "bundle_bytes_ratio"):
             value = format_value(record.value, record.unit)
             console.print(f"{record.metric} of {record.model}: [bold]{value}[/]", highlight=False)
-    console.print(f"\n{out / 'bench.json'}, {out / 'frontier.png'}, {out / 'digits.nest'}")
+    files = [*(measured.bundle for measured in result.bundles), out / "bench.json"]
+    console.print("\nwritten: " + ", ".join(str(file) for file in [*files, out / "frontier.png"]))
 
 
 def _table(measured: BundleResult) -> object:
