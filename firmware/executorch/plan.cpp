@@ -8,9 +8,6 @@ Place place_of(const Slot &slot, uint32_t done, uint32_t left) {
     if (slot.role == NST_STATE) {
         return done % 2 == 0 ? Place::kStateNow : Place::kStateOther;
     }
-    if (slot.role == NST_INPUT && done == 0) {
-        return Place::kBound;
-    }
     return left % 2 == 0 ? Place::kFirst : Place::kSecond;
 }
 

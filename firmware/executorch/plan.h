@@ -16,11 +16,10 @@ namespace nestling {
 enum class Place : uint8_t {
     kFirst = 0,
     kSecond = 1,
-    kBound = 2,       // an input that no stage has written yet: the caller's memory
-    kStateNow = 3,    // where the state's value was when the run began
-    kStateOther = 4,  // the other buffer of it
+    kStateNow = 2,    // where the state's value was when the run began
+    kStateOther = 3,  // the other buffer of it
 };
-constexpr size_t kPlaces = 5;
+constexpr size_t kPlaces = 4;
 
 struct PlanArgument {
     uint32_t slot;

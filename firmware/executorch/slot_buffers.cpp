@@ -45,34 +45,22 @@ bool SlotBuffers::open(const Tables &tables) {
     uint8_t *next = memory_;
     for (size_t i = 0; i < tables.slots.size(); ++i) {
         const Slot &slot = tables.slots[i];
-        // The outside world sees the first buffer; stages get the last two of however many there
-        // are.
-        own_[i] = next;
         uint8_t *second = next + (slot.buffers - 1) * footprint(slot);
-        uint8_t *first = slot.buffers == 3 ? next + footprint(slot) : next;
-        places_[i] = {first, second, own_[i], first, second};
+        own_[i] = next;
+        places_[i] = {next, second, next, second};
         next += slot.buffers * footprint(slot);
     }
     return true;
 }
 
 void *SlotBuffers::outside(uint32_t slot) const {
-    switch (tables_->slots[slot].role) {
-        case NST_INPUT:
-            return places_[slot][static_cast<size_t>(Place::kBound)];
-        case NST_STATE:
-            return places_[slot][static_cast<size_t>(Place::kStateNow)];
-        case NST_OUTPUT:
-        case NST_INTERNAL:
-            break;
-    }
-    return places_[slot][static_cast<size_t>(Place::kFirst)];
+    const bool state = tables_->slots[slot].role == NST_STATE;
+    return places_[slot][static_cast<size_t>(state ? Place::kStateNow : Place::kFirst)];
 }
 
 void SlotBuffers::bind(uint32_t slot, void *data) {
-    auto *memory = data != nullptr ? static_cast<uint8_t *>(data) : own_[slot];
-    const Place place = tables_->slots[slot].role == NST_INPUT ? Place::kBound : Place::kFirst;
-    places_[slot][static_cast<size_t>(place)] = memory;
+    places_[slot][static_cast<size_t>(Place::kFirst)] =
+        data != nullptr ? static_cast<uint8_t *>(data) : own_[slot];
 }
 
 void SlotBuffers::flip_state(uint32_t slot) {

@@ -136,7 +136,7 @@ void count_buffers(Tables *tables) {
     for (size_t i = 0; i < tables->slots.size(); ++i) {
         Slot &slot = tables->slots[i];
         const bool twice = writers[i] > 1 || slot.role == NST_STATE;
-        slot.buffers = slot.role == NST_INPUT && writers[i] > 0 ? 3 : twice ? 2 : 1;
+        slot.buffers = twice ? 2 : 1;
     }
 }
 

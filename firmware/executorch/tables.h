@@ -17,7 +17,7 @@ struct Slot {
     std::vector<int32_t> shape;
     uint64_t bytes;
     // Buffers that a session needs for it: 2 where a stage may read it while its next value is
-    // written, 3 where that happens to an input, whose own memory no stage may change.
+    // written.
     uint32_t buffers;
 };
 
