@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterable
 from ctypes import byref, c_uint64, c_void_p
@@ -81,6 +82,9 @@ class Model:
         self._handle: int | None = handle
         self._keep = keep  # what the native model points into
         self._children: weakref.WeakSet[Session | Prefetch] = weakref.WeakSet()
+        self._lock = threading.RLock()
+        self._alive = 0  # native sessions and prefetches, reachable or not
+        self._abandoned = False
         pointer = native.library().nst_model_bundle(handle)
         self.bundle = Tables(pointer)
 
@@ -109,7 +113,7 @@ class Model:
         from nestling_runtime.session import Session
 
         session = Session(self)
-        self._children.add(session)
+        self._adopt(session)
         return session
 
     def prefetch(
@@ -132,7 +136,7 @@ class Model:
         from nestling_runtime.prefetch import Prefetch
 
         prefetch = Prefetch(self, self.bundle.path_index(path), mode_number(mode), progress)
-        self._children.add(prefetch)
+        self._adopt(prefetch)
         return prefetch
 
     def load(self, path: str | int, *, mode: Mode = "default") -> None:
@@ -221,15 +225,32 @@ class Model:
         """Zero the counters of all stages."""
         native.call("nst_model_reset_stats", self.handle)
 
+    def _adopt(self, child: Session | Prefetch) -> None:
+        with self._lock:
+            self._children.add(child)
+            self._alive += 1
+
+    def child_closed(self) -> None:
+        """Hear from a session or a prefetch that it let go of the model."""
+        with self._lock:
+            self._alive -= 1
+            if self._abandoned and self._alive == 0:
+                self._close_native()
+
+    def _close_native(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            native.call("nst_model_close", handle)
+            self._keep = None
+
     def close(self) -> None:
         """End all sessions and prefetches, unload everything. Waits for runs; twice is fine."""
         if self._handle is None:
             return
         for child in list(self._children):
             child.close()
-        handle, self._handle = self._handle, None
-        native.call("nst_model_close", handle)
-        self._keep = None
+        with self._lock:
+            self._close_native()
 
     def __enter__(self) -> Self:
         return self
@@ -243,8 +264,12 @@ class Model:
         self.close()
 
     def __del__(self) -> None:
+        # Garbage that refers to itself is finalised in any order: the last one closes the model.
         if getattr(self, "_handle", None) is not None:
-            self.close()
+            with self._lock:
+                self._abandoned = True
+                if self._alive == 0:
+                    self._close_native()
 
 
 def open_model(

@@ -65,6 +65,7 @@ class Prefetch:
         handle, self._handle = self._handle, None
         error = abi.Error()
         code = native.library().nst_prefetch_wait(handle, byref(error))
+        self._model.child_closed()
         raised, self._raised = self._raised, None
         if raised is not None:
             raise raised

@@ -277,6 +277,7 @@ class Session:
                 self._views.clear()
                 self._bound.clear()
                 native.library().nst_session_destroy(handle)
+                self._model.child_closed()
 
     def __enter__(self) -> Self:
         return self

@@ -99,6 +99,45 @@ def test_forgotten_objects_are_collected(tiny_path: Path, image: Image) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_garbage_is_closed_in_any_order(tiny_path: Path) -> None:
+    """Cycles, and what is left when the interpreter ends."""
+    program = """
+import gc, os, sys, nestling_runtime
+
+class Holder:
+    pass
+
+def make(count):
+    for _ in range(count):
+        holder = Holder()
+        holder.model = nestling_runtime.open(sys.argv[1], threads=1)
+        holder.session = holder.model.session()
+        holder.session.select("tiny")
+        holder.prefetch = holder.model.prefetch("base")
+        holder.self = holder
+        holder.model.holder = holder
+        holder.session.holder = holder
+    gc.collect()
+
+make(3)
+before = len(os.listdir("/proc/self/fd"))
+make(20)
+assert len(os.listdir("/proc/self/fd")) == before
+model = nestling_runtime.open(sys.argv[1], threads=1)
+session = model.session()
+session.select("tiny")
+prefetch = model.prefetch("full")
+print("fine")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tiny_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
 def test_sessions_in_threads_give_their_own_results(model: Model, eager: Eager) -> None:
     threads, runs = 4, 60
     failures: list[BaseException] = []
