@@ -308,8 +308,8 @@ def _measure_latency(
 ) -> dict[str, float]:
     """Return the median time of a steady run of each subnet, us.
 
-    Steady, because a run right after one of 53 other subnets would tell how many stages those have in
-    common with it. Bursts in random order, so that no subnet has a quiet moment of its own.
+    Steady, because a run right after one of 53 other subnets would tell how many stages those have
+    in common with it. Bursts in random order, so that no subnet has a quiet moment of its own.
     """
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(_LATENCY_ROUNDS):
