@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -31,6 +32,10 @@ class ExportedStage(nn.Module):
         """Run the graph; float32 in and out."""
         outputs: Tensor | tuple[Tensor, ...] = self.quantized(*inputs)
         return outputs
+
+    def train(self, mode: bool = True) -> Self:
+        """Do nothing: a quantised graph has one mode, and exported graphs refuse to be asked."""
+        return self
 
     def __reduce__(self) -> tuple[Callable[[bytes], ExportedStage], tuple[bytes]]:
         """Pickle through torch's own format: graph modules cannot be pickled."""
