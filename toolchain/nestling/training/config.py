@@ -43,6 +43,9 @@ class TrainConfig:
         workers: Processes that load data; 0 loads in the training process, and only then are random
             transforms *inside the data set* repeated exactly by a resumed run.
         device: "cpu", "cuda", "cuda:1"; "auto" takes a GPU where there is one.
+        threads: Of torch on the CPU while training; 0 leaves them as they are. Models with
+            operators of some ten microseconds are as fast with one, and do not crawl on a machine
+            that is busy.
     """
 
     strategy: str = "sandwich"
@@ -64,11 +67,19 @@ class TrainConfig:
     freeze_norms_at: float = 1.0
     workers: int = 0
     device: str = "auto"
+    threads: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup", "checkpoint_every", "recalibrate_batches", "workers", "clip_norm"):
+        for name in (
+            "warmup",
+            "checkpoint_every",
+            "recalibrate_batches",
+            "workers",
+            "threads",
+            "clip_norm",
+        ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr", "temperature"):
             self._require(name, getattr(self, name) > 0, "above 0")

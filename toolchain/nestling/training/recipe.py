@@ -164,7 +164,11 @@ def _pretrain(
 ) -> FitResult:
     assert recipe.pretrain is not None
     pretrain = recipe.pretrain.replace(
-        seed=config.seed, device=config.device, amp=config.amp, workers=config.workers
+        seed=config.seed,
+        device=config.device,
+        amp=config.amp,
+        workers=config.workers,
+        threads=config.threads,
     )
     return Trainer(
         supernet,

@@ -127,7 +127,7 @@ class Trainer:
             TrainError: The configuration does not fit the data, the model, the device or the
                 checkpoint, or the loss is no longer a number.
         """
-        with join_team(self.config.device) as team:
+        with join_team(self.config.device) as team, _torch_threads(self.config.threads):
             return _Run(self, team).go(resume, stop_at)
 
 
@@ -419,6 +419,18 @@ def freeze_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, (NestedBatchNorm2d, nn.modules.batchnorm._BatchNorm)):
             module.eval()
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads inside the block, if that is not 0."""
+    before = torch.get_num_threads()
+    try:
+        if count:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _hold_back(model: nn.Module, hold: bool) -> AbstractContextManager[Any]:
