@@ -44,7 +44,6 @@ def command(
     list_recipes: bool,
     config_file: Path | None,
     subnets_per_step: int | None,
-    threads: int | None,
     resume: bool,
     quiet: bool,
     **settings: Any,
@@ -64,12 +63,8 @@ def command(
         return
     if recipe is None:
         raise click.UsageError("name a recipe, or use --list")
-    import torch
-
     from nestling.training import load_config, run_recipe
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     found = recipes.find_recipe(recipe)
     config = load_config(config_file, found.config) if config_file else found.config
     config = config.replace(**{name: v for name, v in settings.items() if v is not None})
