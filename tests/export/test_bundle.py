@@ -209,7 +209,7 @@ def test_every_weight_is_stored_once_by_level(exported, model, scheme, tolerance
         full = next(entry for entry in bundle.paths if entry.name == "full")
         blobs = sum(sections[name].size_bytes for name in levels)
         padding = 64 * len(bundle.constants)
-        # Equal bytes under two keys (biases of zeros) are stored once, so a little less is possible.
+        # Equal bytes under two keys (biases of zeros) are stored once, so it may be a little less.
         assert 0.99 * full.weight_bytes <= blobs <= full.weight_bytes + padding + 4096
 
 
