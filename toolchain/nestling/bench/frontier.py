@@ -15,6 +15,10 @@ _COLORS = ("#0b6e99", "#d9622b", "#5b8c3a", "#8a4f9e")
 _INK = "#2b2f36"
 _FAINT = "#d9dce1"
 
+# Room that a label takes: share of the panel's latencies, and of accuracy.
+_LABEL_WIDTH = 0.09
+_LABEL_HEIGHT = 0.004
+
 
 @dataclass(frozen=True)
 class Point:
@@ -105,10 +109,11 @@ def draw_frontier(series: Sequence[Series], file: Path, *, note: str = "") -> No
 
 
 def _draw_panel(axis: Axes, title: str, series: Sequence[Series]) -> None:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MultipleLocator, PercentFormatter
 
     axis.set_title(title, loc="left", fontsize=11)
     axis.set_xlabel("latency of one image, microseconds")
+    axis.yaxis.set_major_locator(MultipleLocator(0.01))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.grid(color=_FAINT, linewidth=0.6, alpha=0.7)
     axis.set_axisbelow(True)
@@ -116,15 +121,14 @@ def _draw_panel(axis: Axes, title: str, series: Sequence[Series]) -> None:
         axis.spines[side].set_visible(False)
     for color, one in zip(_COLORS, series, strict=False):
         _draw_series(axis, one, color)
+    _label_named(axis, series)
     axis.set_xlim(left=0)
     axis.legend(loc="lower right", frameon=False, handletextpad=0.3)
 
 
 def _draw_series(axis: Axes, series: Series, color: str) -> None:
     others = [point for point in series.points if point.name is None]
-    named = sorted(
-        (point for point in series.points if point.name is not None), key=lambda p: p.latency_us
-    )
+    named = [point for point in series.points if point.name is not None]
     front = pareto_front(series.points)
     axis.plot(
         [point.latency_us for point in front],
@@ -154,17 +158,27 @@ def _draw_series(axis: Axes, series: Series, color: str) -> None:
         zorder=4,
         label=series.label,
     )
-    _label_all(axis, named, color)
 
 
-def _label_all(axis: Axes, named: Sequence[Point], color: str) -> None:
-    """Label the named paths; of two that lie close together, the slower one below its dot."""
-    width = max((point.latency_us for point in named), default=1.0)
-    below = False
-    for at, point in enumerate(named):
-        before = named[at - 1] if at else None
-        close = before is not None and point.latency_us - before.latency_us < 0.11 * width
-        below = close and not below
+def _label_named(axis: Axes, series: Sequence[Series]) -> None:
+    """Label the named paths of a panel; where two labels would meet, one goes below its dot."""
+    named = [
+        (point, color)
+        for color, one in zip(_COLORS, series, strict=False)
+        for point in one.points
+        if point.name is not None
+    ]
+    named.sort(key=lambda pair: pair[0].latency_us)
+    width = max((point.latency_us for one in series for point in one.points), default=1.0)
+    above: list[Point] = []
+    for point, color in named:
+        below = any(
+            abs(point.latency_us - other.latency_us) < _LABEL_WIDTH * width
+            and abs(point.accuracy - other.accuracy) < _LABEL_HEIGHT
+            for other in above
+        )
+        if not below:
+            above.append(point)
         _label(axis, point, color, below=below)
 
 
