@@ -52,14 +52,20 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         ], "the same subnets in every step"
         losses = [[record["loss"] for record in log] for log in logs]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    # A finished run may be read by any number of processes, an unfinished one only by as many.
+    finished = build_vit()
+    folder = tmp_path / "sorted"
+    Trainer(finished, CASES["sorted"], F.cross_entropy, make_data(), out_dir=folder).fit(
+        resume=True
+    )
+    together = torch.load(tmp_path / "sorted.pt", weights_only=True)
+    assert all(torch.equal(value, together[key]) for key, value in finished.state_dict().items())
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "step": 3}, folder / "checkpoint.pt")
     with pytest.raises(TrainError, match="another number of processes"):
-        Trainer(
-            build_vit(),
-            CASES["sorted"],
-            F.cross_entropy,
-            make_data(),
-            out_dir=tmp_path / "sorted",
-        ).fit(resume=True)
+        Trainer(build_vit(), CASES["sorted"], F.cross_entropy, make_data(), out_dir=folder).fit(
+            resume=True
+        )
 
 
 def test_alone_there_is_nothing_to_join() -> None:

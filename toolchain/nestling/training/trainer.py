@@ -42,7 +42,7 @@ from nestling.training.distillation import blend, distillation_loss
 from nestling.training.distributed import Team, join_team, pick_device
 from nestling.training.journal import Journal
 from nestling.training.optimize import learning_rate, make_optimizer
-from nestling.training.sampling import Strategy, step_rng
+from nestling.training.sampling import Alone, Strategy, step_rng
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(output, target) -> scalar: the mean over the samples."""
@@ -191,7 +191,9 @@ class _Run:
         model: nn.Module = self.supernet
         if team.world > 1:
             on = [self.device.index] if self.device.type == "cuda" else None
-            model = DistributedDataParallel(model, device_ids=on, find_unused_parameters=True)
+            model = DistributedDataParallel(
+                model, device_ids=on, find_unused_parameters=trainer.strategy != Alone()
+            )
         freeze_step = round(config.steps * config.freeze_norms_at)
         model.train()
         if self.step == 0 and freeze_step == 0:
@@ -363,7 +365,9 @@ class _Run:
                 actual=ours[changed[0]],
                 hint="resume with the same options, or train into another folder",
             )
-        if state["world"] != self.team.world:
+        finished = int(state["step"]) == self.config.steps
+        # What a finished run left does not depend on who reads it.
+        if not finished and state["world"] != self.team.world:
             raise TrainError(
                 f"{path} was made by another number of processes",
                 expected=state["world"],
@@ -377,9 +381,10 @@ class _Run:
                 f"{path} is of another model", hint="train into another folder"
             ) from error
         self.scaler.load_state_dict(state["scaler"])
-        set_rng_state(state["rng"][self.team.rank])
         self.step = int(state["step"])
-        return self.step == self.config.steps
+        if not finished:
+            set_rng_state(state["rng"][self.team.rank])
+        return finished
 
     @contextmanager
     def _bar(self) -> Iterator[Callable[[float | None], None]]:
