@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from nestling.training import RecipeData
 
 RANDOM_SUBNETS = 50
-SCHEMES = {"fp32": "fp32", "int8-static": "int8"}
+SCHEMES = {"fp32": "fp32", "int8-dynamic": "int8", "int8-static": "int8"}
+"""Schemes that the demo knows, and what file names and pictures call them."""
+
+NETWORK_SCHEMES = {
+    # Convolutions need fixed ranges; linears do without, and equal layers are then lowered once.
+    "digits-vit": ("fp32", "int8-dynamic"),
+    "digits-cnn": ("fp32", "int8-static"),
+}
 NETWORKS = {"digits-vit": "Vision transformer", "digits-cnn": "Inverted-residual CNN"}
 MAIN_BUNDLE = "digits.nest"
 
@@ -114,7 +121,7 @@ def run_demo(
     out: Path,
     *,
     networks: Sequence[str] = tuple(NETWORKS),
-    schemes: Sequence[str] = tuple(SCHEMES),
+    schemes: Sequence[str] = (),
     jobs: int = 2,
     retrain: bool = True,
     quiet: bool = False,
@@ -126,7 +133,7 @@ def run_demo(
     Args:
         out: Folder.
         networks: Names of recipes.
-        schemes: Of quantisation.
+        schemes: Of quantisation; empty: those of each network in `NETWORK_SCHEMES`.
         jobs: Processes that lower stages.
         retrain: Train even where `out` has a trained supernet.
         quiet: Show no training progress.
@@ -145,7 +152,8 @@ def run_demo(
         say(f"{network}: eager torch")
         subnets = choose_subnets(supernet.space, RANDOM_SUBNETS)
         eager = _run_eager(supernet, subnets, data)
-        for scheme in schemes:
+        chosen = tuple(schemes) or NETWORK_SCHEMES[network]
+        for scheme in chosen:
             bundle = out / bundle_name(network, scheme)
             with bar(f"{network} {scheme}: export") as advance:
                 _export(supernet, bundle, network, scheme, data, eager, jobs, advance)
@@ -153,7 +161,7 @@ def run_demo(
             result.bundles.append(_measure(network, scheme, bundle, supernet, subnets, eager))
         say(f"{network}: accuracy of {SUBNETS} subnets")
         subject = Subject(
-            bundle, network, schemes[0], tuple(supernet.space.named), recipe=network,
+            bundle, network, chosen[0], tuple(supernet.space.named), recipe=network,
             supernet=folder / "supernet.pt",
         )  # fmt: skip
         result.records.append(retention_record(subject))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     help="Folder for everything that it makes.",
 )
 @click.option("--network", type=click.Choice(["digits-vit", "digits-cnn"]), multiple=True)
-@click.option("--scheme", type=click.Choice(["fp32", "int8-static"]), multiple=True)
+@click.option("--scheme", type=click.Choice(["fp32", "int8-dynamic", "int8-static"]), multiple=True)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--reuse", is_flag=True, help="Do not train again what OUT has.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -38,13 +38,13 @@ def command(
     Leaves OUT/digits.nest (a vision transformer in fp32), the other bundles, bench.json and
     frontier.png.
     """
-    from nestling.bench.demo import NETWORKS, SCHEMES, run_demo
+    from nestling.bench.demo import NETWORKS, run_demo
     from nestling.cli.progress import progress_bar
 
     result = run_demo(
         out,
         networks=network or tuple(NETWORKS),
-        schemes=scheme or tuple(SCHEMES),
+        schemes=scheme,
         jobs=jobs,
         retrain=not reuse,
         quiet=quiet,
