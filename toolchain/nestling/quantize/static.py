@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -68,7 +67,6 @@ def quantize_static(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) ->
         raise ExportError(
             "scheme int8-static needs calibration data", hint="pass real inputs as calibration"
         )
-    logging.getLogger("torchao").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         graph = export(module, samples[0]).module(check_guards=False)
