@@ -24,6 +24,7 @@ from nestling.training import (
     predict,
     run_recipe,
     sample_subnets,
+    torch_threads,
 )
 
 
@@ -222,3 +223,15 @@ def test_sampled_subnets_hold_the_named_and_uniform_ones_and_repeat() -> None:
     assert subnets == sample_subnets(space, 160) != sample_subnets(space, 160, seed=1)
     few = build_cnn().space
     assert len(sample_subnets(few, 160)) == few.count() == 12
+
+
+def test_threads_hold_inside_the_block_only() -> None:
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        with torch_threads(0):
+            assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError), torch_threads(before + 1):
+        _ = 1 / 0
+    assert torch.get_num_threads() == before

@@ -38,6 +38,7 @@ from nestling.training.sampling import (
     make_strategy,
     step_rng,
 )
+from nestling.training.threads import torch_threads
 from nestling.training.trainer import FitResult, Loss, Trainer
 
 __all__ = [
@@ -74,4 +75,5 @@ __all__ = [
     "sample_subnets",
     "step_rng",
     "top1",
+    "torch_threads",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nestling.elastic import Subnet, SubnetSpace, Supernet
+from nestling.training.threads import torch_threads
 
 Metric = Callable[[Tensor, Tensor], float]
 """(outputs of all samples, targets) -> quality, larger is better."""
@@ -94,12 +95,24 @@ def measure_retention(
     *,
     count: int = 160,
     seed: int = 0,
+    threads: int = 0,
 ) -> Retention:
-    """Measure at least `count` subnets on held-out samples."""
-    qualities = {
-        subnet: metric(predict(supernet, subnet, inputs), target)
-        for subnet in sample_subnets(supernet.space, count, seed)
-    }
+    """Measure subnets on held-out samples.
+
+    Args:
+        supernet: Trained.
+        inputs: Held-out inputs, one tensor for each input of the model.
+        target: Held-out targets.
+        metric: Quality, larger is better.
+        count: At least how many subnets; see `sample_subnets`.
+        seed: Which ones.
+        threads: See `TrainConfig`.
+    """
+    with torch_threads(threads):
+        qualities = {
+            subnet: metric(predict(supernet, subnet, inputs), target)
+            for subnet in sample_subnets(supernet.space, count, seed)
+        }
     full = qualities[supernet.space.full()]
     worst = min(qualities, key=lambda subnet: qualities[subnet])
     return Retention(full, qualities, worst, qualities[worst] / full if full else 0.0)

@@ -19,6 +19,7 @@ from nestling.training.data import Augment, BatchOrder, as_batch, make_loader
 from nestling.training.distributed import join_team
 from nestling.training.evaluation import Metric, predict, top1
 from nestling.training.sampling import Alone
+from nestling.training.threads import torch_threads
 from nestling.training.trainer import FitResult, Loss, Trainer
 
 SUPERNET_NAME = "supernet.pt"
@@ -121,7 +122,7 @@ def run_recipe(
         recipe = find_recipe(recipe)
     config = config or recipe.config
     folder = Path(out_dir) if out_dir is not None else None
-    with join_team(config.device) as team:
+    with join_team(config.device) as team, torch_threads(config.threads):
         data = recipe.data()
         supernet = recipe.build()
         fits = []

@@ -43,6 +43,7 @@ from nestling.training.distributed import Team, join_team, pick_device
 from nestling.training.journal import Journal
 from nestling.training.optimize import learning_rate, make_optimizer
 from nestling.training.sampling import Alone, Strategy, step_rng
+from nestling.training.threads import torch_threads
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(output, target) -> scalar: the mean over the samples."""
@@ -127,7 +128,7 @@ class Trainer:
             TrainError: The configuration does not fit the data, the model, the device or the
                 checkpoint, or the loss is no longer a number.
         """
-        with join_team(self.config.device) as team, _torch_threads(self.config.threads):
+        with join_team(self.config.device) as team, torch_threads(self.config.threads):
             return _Run(self, team).go(resume, stop_at)
 
 
@@ -424,18 +425,6 @@ def freeze_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, (NestedBatchNorm2d, nn.modules.batchnorm._BatchNorm)):
             module.eval()
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block, if that is not 0."""
-    before = torch.get_num_threads()
-    try:
-        if count:
-            torch.set_num_threads(count)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _hold_back(model: nn.Module, hold: bool) -> AbstractContextManager[Any]:
