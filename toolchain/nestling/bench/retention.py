@@ -50,7 +50,14 @@ def retention_record(subject: Subject) -> Record:
     assert subject.recipe is not None and subject.supernet is not None
     recipe = find_recipe(subject.recipe)
     data = recipe.data()
-    found = measure(load(subject.supernet), data.inputs, data.target, recipe.metric, count=SUBNETS)
+    found = measure(
+        load(subject.supernet),
+        data.inputs,
+        data.target,
+        recipe.metric,
+        count=SUBNETS,
+        threads=recipe.config.threads,
+    )
     return Record(
         RETENTION_MIN,
         found.minimum,
