@@ -6,7 +6,7 @@
 
 namespace nestling {
 
-// The platform's SHA-256: the processor's own instructions where it has them, else libsodium.
+// The platform's SHA-256: libsodium's.
 const nst_hash_ops *platform_hash();
 
 // As nst_bundle_check_section; pages of `mapping` are given back while they are read, unless
