@@ -13,7 +13,14 @@ from typing import Any
 from nestling_devices.errors import ProfileError
 
 _MISSING = object()
-_TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "a list"}
+_TYPE_NAMES = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
 
 
 class Table:
@@ -29,22 +36,28 @@ class Table:
         self._name = name
         self._asked: list[str] = []
 
-    def text(self, key: str, *, choices: tuple[str, ...] = ()) -> str:
+    def text(
+        self, key: str, *, choices: tuple[str, ...] | None = None, default: str | None = None
+    ) -> str:
         """Take a non-empty string.
 
         Args:
             key: Which one.
-            choices: What it may be; empty for anything.
+            choices: What it may be; None for anything.
+            default: What a missing key means; without one the key is required.
 
         Raises:
-            ProfileError: It is missing, not a string, empty or none of the choices.
+            ProfileError: It is missing without a default, not a string, empty or none of the
+                choices.
         """
-        value: str = self._take(key, str)
-        if choices and value not in choices:
+        value: str = self._take(key, str, _MISSING if default is None else default)
+        if value is default:
+            return value
+        if choices is not None and value not in choices:
             raise ProfileError(
                 "unknown value",
                 key=self._dotted(key),
-                expected=f"one of {', '.join(choices)}",
+                expected=f"one of {', '.join(choices)}" if choices else "nothing",
                 actual=repr(value),
             )
         if not value:
@@ -69,6 +82,31 @@ class Table:
                 "value out of range",
                 key=self._dotted(key),
                 expected=f"{minimum} to {maximum}",
+                actual=value,
+            )
+        return value
+
+    def number(
+        self, key: str, *, minimum: float, maximum: float, default: float | None = None
+    ) -> float:
+        """Take a number in a range, ends included; an integer will do.
+
+        Args:
+            key: Which one.
+            minimum: Smallest that is allowed.
+            maximum: Largest that is allowed.
+            default: What a missing key means; without one the key is required.
+
+        Raises:
+            ProfileError: It is missing without a default, no number or out of range.
+        """
+        value = float(self._take(key, float, _MISSING if default is None else default))
+        # Not a number compares false with everything, and is refused here.
+        if not minimum <= value <= maximum:
+            raise ProfileError(
+                "value out of range",
+                key=self._dotted(key),
+                expected=f"{minimum:g} to {maximum:g}",
                 actual=value,
             )
         return value
@@ -111,6 +149,15 @@ class Table:
                 )
         return [Table(value, f"{self._dotted(key)}[{i}]") for i, value in enumerate(values)]
 
+    def table(self, key: str) -> Table | None:
+        """Take a table; None when there is none of that name.
+
+        Raises:
+            ProfileError: It is something else.
+        """
+        values = self._take(key, dict, None)
+        return None if values is None else Table(values, self._dotted(key))
+
     def finish(self) -> None:
         """Say that everything was taken.
 
@@ -133,8 +180,11 @@ class Table:
         value = self._rest.pop(key, default)
         if value is _MISSING:
             raise ProfileError("missing key", key=self._dotted(key), expected=_TYPE_NAMES[kind])
+        if value is default:
+            return value
+        accepted = (int, float) if kind is float else kind
         # bool is an int to Python, not to a reader of the file.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
             raise ProfileError(
                 "wrong type",
                 key=self._dotted(key),
