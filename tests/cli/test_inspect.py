@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from cli.calls import call, call_json
 from cli.mini import Mini
+
+from nestling.cli.inspect import print_facts
 
 
 def test_json_agrees_with_the_supernet(mini: Mini) -> None:
@@ -33,6 +36,20 @@ def test_sections_name_their_levels(mini: Mini) -> None:
     blobs = [section for section in sections if section["kind"] == "blob"]
     assert [blob["level"] for blob in blobs] == [1, 2]
     assert all(len(section["sha256"]) == 64 for section in sections)
+
+
+def test_a_narrow_terminal_shows_whole_numbers(
+    mini: Mini, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    facts = call_json("inspect", mini.bundle, "--json")
+    for path in facts["paths"]:  # of a MobileNet's size, and not measured yet
+        path.update(parameters=3_487_816, macs=300_774_272, weight_bytes=13_892_736)
+        path.update(quality={}, cost_us={})
+    print_facts(facts)
+    shown = capsys.readouterr().out
+    for figure in ("3,487,816", "300,774,272", "13,892,736"):
+        assert shown.count(figure) >= len(facts["paths"])
 
 
 def test_tables_show_paths_and_stages(mini: Mini) -> None:

@@ -102,8 +102,8 @@ def measure_all(
     jobs: int = 2,
     say: Say = lambda text: None,
     bar: Bar = no_bar,
-) -> list[Record]:
-    """Build, export and measure every network of `make bench`.
+) -> Iterator[list[Record]]:
+    """Build, export and measure every network of `make bench`, yielding the records of each bundle.
 
     Bundles, sidecars and trained supernets are kept in `folder`, so that measuring again does not
     export again.
@@ -124,9 +124,7 @@ def measure_all(
     for name in only:
         if name not in chosen:
             raise NestlingError("no such network", expected=" or ".join(chosen), actual=name)
-    names = tuple(only) or tuple(chosen)
-    records: list[Record] = []
-    for name in names:
+    for name in tuple(only) or tuple(chosen):
         model = chosen[name]
         for scheme in model.schemes:
             with bar(f"{name} {scheme}: export") as advance:
@@ -138,8 +136,7 @@ def measure_all(
             )
             if scheme != model.schemes[0]:
                 measured = [r for r in measured if not r.metric.startswith("retention_")]
-            records += measured
-    return records
+            yield measured
 
 
 def build_bundle(

@@ -72,8 +72,11 @@ def command(
         records = suite.measure_bundle(
             bundle, threads=threads, effort=effort, separate=separate, peers=peers, say=say
         )
+        if json_file is not None:
+            write_records(records, json_file)
     else:
-        records = suite.measure_all(
+        records = []
+        for measured in suite.measure_all(
             out,
             threads=threads,
             effort=effort,
@@ -81,8 +84,9 @@ def command(
             jobs=jobs,
             say=say,
             bar=partial(progress_bar, quiet=quiet),
-        )
-    if json_file is not None:
-        write_records(records, json_file)
+        ):
+            records += measured
+            if json_file is not None:  # after each bundle: the next one may take half an hour
+                write_records(records, json_file)
     if not quiet:
         print_records(records)

@@ -25,7 +25,7 @@ def command(bundle: Path, as_json: bool, all_stages: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
-        _print(facts, all_stages)
+        print_facts(facts, all_stages)
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def _describe_stage(bundle: Bundle, stage: Any) -> dict[str, Any]:
     }
 
 
-def _print(facts: dict[str, Any], all_stages: bool) -> None:
+def print_facts(facts: dict[str, Any], all_stages: bool = False) -> None:
+    """Print what `describe` gave as tables that keep every digit on a terminal of 80 columns."""
     from rich.console import Console
 
     console = Console()
@@ -130,24 +131,29 @@ def _print(facts: dict[str, Any], all_stages: bool) -> None:
 
 
 def _path_table(facts: dict[str, Any]) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="Paths", title_justify="left", header_style="bold")
-    table.add_column("path")
-    for name in ("stages", "parameters", "MACs", "weight bytes", "own bytes", "quality", "cost"):
-        table.add_column(name, justify="right")
-    for path in facts["paths"]:
-        fused = " or 1" if path["fused"] is not None else ""
-        table.add_row(
-            path["name"],
-            f"{len(path['stages'])}{fused}",
-            f"{path['parameters']:,}",
-            f"{path['macs']:,}",
-            f"{path['weight_bytes']:,}",
-            f"{path['own_bytes']:,}",
-            _figures(path["quality"], "{:.4f}"),
-            _figures(path["cost_us"], "{:.0f} us"),
-        )
+    table = Table(title="Paths", title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    columns: dict[str, list[str]] = {
+        "path": [path["name"] for path in facts["paths"]],
+        "stages": [
+            f"{len(path['stages'])}{' or 1' if path['fused'] is not None else ''}"
+            for path in facts["paths"]
+        ],
+        "parameters": [f"{path['parameters']:,}" for path in facts["paths"]],
+        "MACs": [f"{path['macs']:,}" for path in facts["paths"]],
+        "weight bytes": [f"{path['weight_bytes']:,}" for path in facts["paths"]],
+        "own bytes": [f"{path['own_bytes']:,}" for path in facts["paths"]],
+        "quality": [_figures(path["quality"], "{:.4f}") for path in facts["paths"]],
+        "cost": [_figures(path["cost_us"], "{:.0f} us") for path in facts["paths"]],
+    }
+    # Figures that no path has yet would only take the room of those that are there.
+    shown = {name: cells for name, cells in columns.items() if any(cell != "-" for cell in cells)}
+    for name in shown:
+        table.add_column(name, justify="left" if name == "path" else "right", overflow="fold")
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*row)
     return table
 
 
