@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nestling.elastic.attention import MASKED, ElasticAttention
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.copying import copy_module, copy_tensor
+from nestling.elastic.families.language import choose_window, initialise
 from nestling.elastic.families.vit import default_heads_widths
 from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.elastic.supernet import Supernet
@@ -105,7 +106,7 @@ class ElasticBert(Supernet):
             depths=depths,
             config={"family": "bert", **config},
         )
-        self.apply(_initialise)
+        self.apply(initialise)
 
 
 class TextStem(nn.Module):
@@ -156,13 +157,6 @@ class PooledHead(nn.Module):
         return self.classifier(self.dropout(first))  # type: ignore[no-any-return]
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 def from_transformers(
     model: Any,
     *,
@@ -187,13 +181,7 @@ def from_transformers(
     config = model.config
     if config.is_decoder or config.add_cross_attention:
         raise ModelError("BERT as a decoder is not supported", module=type(model).__name__)
-    positions = min(128, config.max_position_embeddings) if positions is None else positions
-    if positions > config.max_position_embeddings:
-        raise ModelError(
-            "the window is longer than the model's positions",
-            expected=f"at most {config.max_position_embeddings}",
-            actual=positions,
-        )
+    positions = choose_window(positions, config.max_position_embeddings, "positions")
     classifier = getattr(model, "classifier", None)
     dropout = config.hidden_dropout_prob
     supernet = ElasticBert(

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from nestling.elastic.attention import MASKED, ElasticAttention, rotary_tables
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.copying import copy_module
+from nestling.elastic.families.language import choose_window, initialise
 from nestling.elastic.families.vit import default_heads_widths
 from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.elastic.norms import RMSNorm
 from nestling.elastic.supernet import Supernet
 from nestling.elastic.widths import DEFAULT_WIDTHS
-from nestling.errors import ModelError
 
 
 class ElasticLlama(Supernet):
@@ -124,10 +124,10 @@ class ElasticLlama(Supernet):
             )
         stem = DecoderStem(vocabulary, dim, positions, frequencies, rope_scale)
         head = DecoderHead(dim, vocabulary, eps, last_only)
-        stem.apply(_initialise)
-        head.apply(_initialise)
+        stem.apply(initialise)
+        head.apply(initialise)
         for block in blocks:
-            block.apply(_initialise)
+            block.apply(initialise)
         if tied:
             head.classifier.weight = stem.embedding.weight
         super().__init__(
@@ -186,13 +186,6 @@ class DecoderHead(nn.Module):
         return self.classifier(self.norm(x))  # type: ignore[no-any-return]
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 def from_transformers(
     model: Any,
     *,
@@ -219,13 +212,7 @@ def from_transformers(
     longest = config.max_position_embeddings
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         longest = min(longest, config.sliding_window)
-    positions = min(128, longest) if positions is None else positions
-    if positions > longest:
-        raise ModelError(
-            "the window is longer than the model's positions or its sliding window",
-            expected=f"at most {longest}",
-            actual=positions,
-        )
+    positions = choose_window(positions, longest, "positions or its sliding window")
     first = base.layers[0]
     supernet = ElasticLlama(
         vocabulary=config.vocab_size,
