@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-_NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
+NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),
     "f16": np.dtype(np.float16),
     "i64": np.dtype(np.int64),
@@ -132,7 +132,7 @@ class Session:
                 native.call("nst_session_bind_input", self.handle, index, None, 0)
                 self._bound.pop(name, None)
                 return
-            _check_array(slot, array)
+            check_array(slot, array)
             native.call(
                 "nst_session_bind_input", self.handle, index, array.ctypes.data, array.nbytes
             )
@@ -151,7 +151,7 @@ class Session:
                 native.call("nst_session_bind_output", self.handle, index, None, 0)
                 self._bound.pop(name, None)
             else:
-                _check_array(slot, array)
+                check_array(slot, array)
                 if not array.flags.writeable:
                     raise EngineError(f"the array for {name!r} is read-only")
                 native.call(
@@ -183,7 +183,7 @@ class Session:
         buffer = (ctypes.c_uint8 * raw.bytes).from_address(raw.data)
         # The array must not outlive the memory: it keeps the session, and so the model, alive.
         buffer._session = self
-        return np.frombuffer(buffer, dtype=_NUMPY_DTYPES[slot.dtype]).reshape(slot.shape)
+        return np.frombuffer(buffer, dtype=NUMPY_DTYPES[slot.dtype]).reshape(slot.shape)
 
     def run(self, **inputs: npt.ArrayLike) -> dict[str, Array]:
         """Run the selected path once.
@@ -235,7 +235,7 @@ class Session:
         raw = abi.Tensor()
         native.call("nst_session_tensor", self.handle, index, byref(raw))
         buffer = (ctypes.c_uint8 * raw.bytes).from_address(raw.data)
-        return np.frombuffer(buffer, dtype=_NUMPY_DTYPES[slot.dtype]).reshape(slot.shape)
+        return np.frombuffer(buffer, dtype=NUMPY_DTYPES[slot.dtype]).reshape(slot.shape)
 
     def cancel(self) -> None:
         """Cancel the run in progress at the next stage, or the next run when there is none."""
@@ -295,8 +295,13 @@ class Session:
             self.close()
 
 
-def _check_array(slot: Slot, array: Array) -> None:
-    expected = _NUMPY_DTYPES[slot.dtype]
+def check_array(slot: Slot, array: Array) -> None:
+    """Refuse an array that is not the slot's.
+
+    Raises:
+        EngineError: Its dtype or shape differ, or it is not contiguous.
+    """
+    expected = NUMPY_DTYPES[slot.dtype]
     if array.dtype != expected:
         raise EngineError(
             f"{slot.name!r} takes another dtype", expected=expected.name, actual=array.dtype.name

@@ -20,6 +20,8 @@ ALLOWED_IN_DEVICES = {
     "nestling_devices",
     "serial",
     "smpclient",
+    "smp",  # the messages of smpclient, ...
+    "pydantic",  # ... which are its models
     "cbor2",
 }
 # What the core may ask of the C library: types, limits and the memory functions.

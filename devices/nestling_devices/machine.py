@@ -1,0 +1,212 @@
+"""What stands behind a device: something that starts, has a line, and can lose its power."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from nestling_devices.errors import DeviceError, LinkError
+from nestling_devices.line import Line, open_serial
+
+_END_WAIT_S = 5.0
+_START_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a device cannot do without.
+
+    Attributes:
+        what: A program or file, for people.
+        found: Where it is; None when it is missing.
+        remedy: What brings it: "apt-get install ..." or "make ...".
+    """
+
+    what: str
+    found: str | None
+    remedy: str
+
+
+class Machine(Protocol):
+    """A device without the protocol: power and a line."""
+
+    def start(self) -> None:
+        """Switch it on; does nothing while it is on."""
+
+    def open_line(self, wait_s: float) -> Line:
+        """Open a line to it, trying for some seconds."""
+
+    def power_cut(self) -> None:
+        """Take its power away, at once; what is in flash stays."""
+
+    def close(self) -> None:
+        """Switch it off for good, and remove what it left; may be called twice."""
+
+
+class RemoteMachine:
+    """A board that is somebody else's to power, reached by URL.
+
+    Args:
+        url: What `serial.serial_for_url` opens.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def start(self) -> None:
+        """It runs, or it does not."""
+
+    def open_line(self, wait_s: float) -> Line:
+        """Open the port.
+
+        Raises:
+            LinkError: It cannot be opened.
+        """
+        return open_serial(self._url, wait_s=wait_s)
+
+    def power_cut(self) -> None:
+        """Refuse.
+
+        Raises:
+            DeviceError: Always.
+        """
+        raise DeviceError("nobody here can cut the power of this device", hint="pull its plug")
+
+    def close(self) -> None:
+        """Leave it as it is."""
+
+
+class ProcessMachine:
+    """A machine that is a process of its own with a TCP port: an emulator, or a daemon under one.
+
+    Subclasses say what to run. The process is ended by its handle, never by name.
+
+    Args:
+        folder: Keeps its flash and its log; a temporary one by default, removed on `close`.
+    """
+
+    name = "machine"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._temporary = None
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix=f"nestling-{self.name}-")
+            folder = Path(self._temporary.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self._port = 0
+
+    def command(self, port: int) -> Sequence[str]:
+        """Return the command line of the process, which is to listen on a port of the loopback.
+
+        Raises:
+            ToolError: Something that it needs is missing.
+        """
+        raise NotImplementedError
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process and wait until it listens; does nothing while it runs.
+
+        Raises:
+            ToolError: Something that it needs is missing.
+            LinkError: It ended at once.
+        """
+        if self.is_running:
+            return
+        for _ in range(_START_TRIES):
+            # Somebody else may take the port between the choice and the start: try another one.
+            self._port = _free_port()
+            self._end()
+            self._log = (self.folder / "console.log").open("ab")
+            self._process = subprocess.Popen(
+                self.command(self._port),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # an interrupt from the keyboard is for us to handle
+            )
+            if self._wait_until_it_listens(10.0):
+                return
+        raise LinkError(f"{self.name} ended while it started", actual=self._last_words())
+
+    def open_line(self, wait_s: float) -> Line:
+        """Connect to its port.
+
+        Raises:
+            LinkError: Nobody listens.
+        """
+        if not self.is_running:
+            raise LinkError(f"{self.name} is not running", actual=self._last_words() or None)
+        return open_serial(f"socket://127.0.0.1:{self._port}", wait_s=wait_s)
+
+    def power_cut(self) -> None:
+        """Kill the process between two of its instructions."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """End the process and remove a temporary folder; may be called twice."""
+        self._end()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def _end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_END_WAIT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _wait_until_it_listens(self, wait_s: float) -> bool:
+        """Look for the port among the listening ones: connecting would take the only connection."""
+        end = time.monotonic() + wait_s
+        while time.monotonic() < end and self.is_running:
+            if _is_listening(self._port):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self.folder / "console.log").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return " ".join(line.strip() for line in lines[-3:] if line.strip())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_listening(port: int) -> bool:
+    """Whether a process of this computer listens on a TCP port, by the kernel's own table."""
+    wanted = f":{port:04X}"
+    try:
+        rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    except OSError:
+        time.sleep(0.3)  # a system without /proc: connecting tries again until it works
+        return True
+    return any((f := row.split())[1].endswith(wanted) and f[3] == "0A" for row in rows)
