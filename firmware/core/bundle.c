@@ -92,8 +92,8 @@ static int check_manifest_hash(const nst_bundle *bundle, const nst_hash_ops *has
     return NST_OK;
 }
 
-int nst_bundle_open(nst_bundle *out, const void *data, size_t size, void *index, size_t index_bytes,
-                    const nst_hash_ops *hash, nst_error *err) {
+int nst_open_head(nst_bundle *out, const void *data, size_t size, void *index, size_t index_bytes,
+                  const nst_hash_ops *hash, nst_error *err) {
     nst_bundle bundle = {.data = data, .size = size};
     if (out == NULL || hash == NULL || index == NULL || (uintptr_t)index % sizeof(uint32_t) != 0) {
         return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
@@ -124,6 +124,19 @@ int nst_bundle_open(nst_bundle *out, const void *data, size_t size, void *index,
     if (code == NST_OK) {
         code = nst_index_manifest(&bundle, index, index_bytes / sizeof(uint32_t), err);
     }
+    if (code == NST_OK) {
+        *out = bundle;
+    }
+    return code;
+}
+
+int nst_bundle_open(nst_bundle *out, const void *data, size_t size, void *index, size_t index_bytes,
+                    const nst_hash_ops *hash, nst_error *err) {
+    nst_bundle bundle;
+    if (out == NULL) {
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "out is null");
+    }
+    int code = nst_open_head(&bundle, data, size, index, index_bytes, hash, err);
     if (code == NST_OK) {
         code = nst_check_layout(&bundle, err);
     }

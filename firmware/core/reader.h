@@ -5,6 +5,11 @@
 #include "bundle.h"
 #include "manifest.h"
 
+/* bundle.c: the first half of nst_bundle_open. Prefix, signature's form, hash of the manifest and the manifest's
+ * entries are checked; bytes behind the head are not looked at, and may not be there yet. */
+int nst_open_head(nst_bundle *out, const void *data, size_t size, void *index, size_t index_bytes,
+                  const nst_hash_ops *hash, nst_error *err);
+
 /* bundle_index.c: walk the manifest once, decode every entry, note where it starts, sort the names
  * and refuse doubles. Fills everything of `bundle` that comes from the manifest. */
 int nst_index_manifest(nst_bundle *bundle, uint32_t *index, size_t words, nst_error *err);

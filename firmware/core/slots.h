@@ -67,39 +67,46 @@ typedef struct nst_store_slot {
 typedef struct nst_store_progress {
     nst_store_update kind;
     uint32_t slot;
-    uint32_t head_bytes; /* push: everything before the first section, padding included */
     uint64_t total_bytes;
-    uint8_t name
-        [NST_HASH_BYTES]; /* upload: SHA-256 of the file, zeros if not told; push: of the manifest */
+    uint64_t head_bytes; /* push: of the head, as they are sent */
     bool named;
-    bool complete;
-    uint64_t next;    /* upload: offset expected next; push: in the piece that is being written */
-    uint64_t begin;   /* of the piece that is being written, from the start of the bundle */
-    uint64_t end;     /* of the piece */
-    uint32_t section; /* of the piece; NST_NONE: the head, or an upload */
+    uint8_t name[NST_HASH_BYTES]; /* upload: SHA-256 of the file; push: of the manifest */
+    bool complete;                /* every hash was right */
+    /* The piece that is being written: the whole file, the head (section NST_NONE) or a section. Offsets count
+     * from the start of the bundle. */
+    bool piece_open;
+    uint32_t section;
+    uint64_t begin;
+    uint64_t end;
+    uint64_t padded_end; /* zeros are filled in up to here */
+    uint64_t next;       /* byte expected next */
 } nst_store_progress;
 
 /* The store's own; read what you like, change nothing. */
 typedef struct nst_store {
     nst_flash *flash;
     const nst_hash_ops *hash;
-    void *index; /* memory in which a bundle of the idle slot is indexed while it is checked */
+    void *index;
     size_t index_bytes;
     uint64_t slot_bytes;                     /* capacity of one slot */
+    uint64_t header_bytes;                   /* of the header of a slot, whole sectors */
     uint64_t header_offset[NST_STORE_SLOTS]; /* in the flash */
     uint64_t bundle_offset[NST_STORE_SLOTS]; /* in the flash */
-    uint64_t header_bytes;                   /* whole sectors */
     uint32_t copy;                           /* of the superblock that is valid */
-    uint32_t sequence;                       /* its number; the higher one is valid */
-    uint32_t active;                         /* slot, as written in it; NST_NONE: there is none */
+    uint32_t sequence;                       /* its number; of two the higher one is valid */
+    uint32_t written_active;                 /* slot that it calls active, or NST_NONE */
     uint32_t running;                        /* slot, or NST_NONE */
     nst_store_progress update;
+    bool heads_open;     /* the two below are */
+    nst_bundle incoming; /* push: the head of the new bundle */
+    nst_bundle present;  /* the bundle of the other slot; no sections where there is none */
 } nst_store;
 
-/* Open the store in a flash; a flash without a superblock is given an empty one. `index` (4-byte aligned) must
- * hold the index of every bundle that is to be checked: see nst_bundle_index_bytes; a manifest that needs more is
- * refused with NST_E_LIMIT. Everything must outlive the store. NST_E_ARGUMENT, NST_E_LIMIT (the flash is too small
- * for two slots), NST_E_IO. */
+/* Open the store in a flash; a flash without a superblock is given an empty one. `index` (4-byte aligned) is memory
+ * for the indexes of two bundles, the old and the new one, while an update is checked: see nst_bundle_index_bytes; a
+ * bundle that needs more is refused with NST_E_LIMIT. Everything must outlive the store. NST_E_ARGUMENT; NST_E_LIMIT:
+ * the flash is too small for two slots; NST_E_VERSION: the store was made for another geometry, or by a newer
+ * version; NST_E_IO. */
 int nst_store_open(nst_store *store, nst_flash *flash, const nst_hash_ops *hash, void *index,
                    size_t index_bytes, nst_error *err);
 
@@ -107,8 +114,8 @@ int nst_store_open(nst_store *store, nst_flash *flash, const nst_hash_ops *hash,
  * nst_store_open. NST_E_NOT_FOUND: there is no bundle yet. */
 int nst_store_boot(nst_store *store, nst_store_place *out, nst_error *err);
 
-/* The bundle chosen by nst_store_boot, a trial, does not open: never run it again, and give the active one, or
- * NST_E_NOT_FOUND. */
+/* The bundle that was chosen does not open. A trial is rejected, and the active one is chosen; in place of an active one
+ * that is broken, the other slot's if there is a complete one. NST_E_NOT_FOUND: nothing is left. */
 int nst_store_boot_failed(nst_store *store, nst_store_place *out, nst_error *err);
 
 /* State of a slot (0 or 1). NST_E_NOT_FOUND. */

@@ -22,18 +22,20 @@ extern "C" {
 
 /* Takes a byte at a time. The caller gives the buffer and reads it between a return of true and the next byte. */
 typedef struct nst_smp_decoder {
-    uint8_t *buffer; /* [room] message and CRC */
-    size_t room;     /* at least 2 more than the longest message */
-    size_t used;     /* bytes in the buffer */
-    size_t expected; /* of message and CRC; 0: the length itself has not come yet */
-    uint32_t bits;   /* of base64, not yet whole bytes */
-    uint8_t bit_count;
-    uint8_t state;
-    uint8_t padding; /* '=' seen in this message */
-    uint8_t length_bytes;
+    uint8_t *buffer;      /* [room] message and CRC */
+    size_t room;          /* at least 2 more than the longest message */
+    size_t used;          /* bytes in the buffer */
+    size_t expected;      /* bytes of message and CRC, once length_bytes is 2 */
+    uint32_t bits;        /* of base64 that are no whole byte yet */
+    uint8_t bit_count;    /* 0, 2, 4 or 6 */
+    uint8_t characters;   /* of the group of four, 0..3 */
+    uint8_t padding;      /* '=' seen in this message */
+    uint8_t length_bytes; /* of the length, 0..2 */
     uint8_t length_high;
-    uint32_t good; /* messages decoded */
-    uint32_t bad;  /* messages begun that came to nothing: damaged, cut, or too large */
+    uint8_t state;
+    bool open;     /* a message has begun */
+    uint32_t good; /* messages decoded since the start */
+    uint32_t bad;  /* messages that came to nothing: damaged, cut or too large */
 } nst_smp_decoder;
 
 void nst_smp_decoder_init(nst_smp_decoder *decoder, uint8_t *buffer, size_t room);
