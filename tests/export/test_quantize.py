@@ -15,7 +15,7 @@ from nestling.errors import ExportError, ModelError
 from nestling.quantize.dynamic import quantize_linears, require_linears
 from nestling.quantize.linear import NIBBLE_LIMIT, NibbleLinear, RowQuantizedLinear, row_scales
 from nestling.quantize.schemes import SCHEMES, get_scheme
-from nestling.quantize.static import quantize_static
+from nestling.quantize.static import quantize_static, trace_float
 
 DYNAMIC = [s for s in SCHEMES.values() if s.activations == "dynamic"]
 CASES = [(scheme, bits) for scheme in DYNAMIC for bits in scheme.levels]
@@ -73,7 +73,7 @@ def test_static_quantisation_stays_close_and_survives_pickling():
     torch.manual_seed(0)
     module = Bottleneck().eval()
     samples = [(seeded(1, 8, 6, 6, seed=i),) for i in range(8)]
-    quantized = quantize_static(module, samples)
+    quantized = quantize_static(trace_float(module, samples), samples)
     x = samples[0][0]
     with torch.no_grad():
         span = float(module(x).max() - module(x).min())
@@ -86,7 +86,7 @@ def test_static_quantisation_stays_close_and_survives_pickling():
 
 def test_static_quantisation_wants_samples():
     with pytest.raises(ExportError, match="calibration"):
-        quantize_static(Bottleneck().eval(), [])
+        trace_float(Bottleneck().eval(), [])
 
 
 def test_a_model_without_linears_is_refused_by_name():

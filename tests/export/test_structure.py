@@ -9,10 +9,10 @@ from torch import nn
 
 from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import get_scheme
-from nestling.quantize.static import quantize_static
+from nestling.quantize.static import quantize_static, trace_float
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
-from nestling.targets.pool import Job, lower_all
+from nestling.targets.pool import Job, StaticJob, lower_all, quantize_all
 from nestling.targets.structure import (
     Template,
     has_static_ranges,
@@ -61,7 +61,9 @@ def test_structure_ignores_weights_and_sees_shapes():
 
 
 def test_static_ranges_are_recognised():
-    assert has_static_ranges(trace(quantize_static(Bottleneck().eval(), [IMAGE]), IMAGE))
+    assert has_static_ranges(
+        trace(quantize_static(trace_float(Bottleneck().eval(), [IMAGE]), [IMAGE]), IMAGE)
+    )
     assert not has_static_ranges(trace(quantized("int8-dynamic"), SEQUENCE))
 
 
@@ -79,6 +81,29 @@ def test_cache_is_used_and_a_damaged_entry_is_made_again(tmp_path):
     entry.write_bytes(stored[: len(stored) // 2])
     assert lower_all([job], processes=1, cache_dir=tmp_path) == first
     assert entry.read_bytes() == stored
+
+
+def test_a_stage_is_calibrated_again_only_for_other_samples_or_weights(tmp_path):
+    module = Bottleneck().eval()
+    jobs = [StaticJob("stage", module, (IMAGE,))]
+
+    def entries():
+        return len(list(tmp_path.rglob("*.cbor")))
+
+    (first,) = quantize_all(jobs, processes=1, cache_dir=tmp_path)
+    (again,) = quantize_all(jobs, processes=1, cache_dir=tmp_path)
+    assert entries() == 1
+    assert torch.equal(first(*IMAGE), again(*IMAGE))
+    louder = (IMAGE[0] * 3.0,)
+    (other,) = quantize_all(
+        [StaticJob("stage", module, (louder,))], processes=1, cache_dir=tmp_path
+    )
+    assert entries() == 2
+    assert not torch.equal(first(*louder), other(*louder))  # its ranges end where IMAGE's do
+    with torch.no_grad():
+        next(module.parameters()).mul_(1.5)
+    quantize_all(jobs, processes=1, cache_dir=tmp_path)
+    assert entries() == 3
 
 
 def test_cache_key_depends_on_everything(tmp_path):

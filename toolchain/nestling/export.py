@@ -98,7 +98,7 @@ def export_bundle(
     for subnet in (paths or {}).values():
         supernet.space.check(subnet)
     pieces = cut(supernet, chosen)
-    modules = _quantize(supernet, pieces, chosen, calibration, jobs, progress)
+    modules = _quantize(supernet, pieces, chosen, calibration, jobs, cache_dir, progress)
     plans = _plan_paths(supernet, pieces, chosen, paths)
     programs = _lower(pieces, modules, plans if fused else [], jobs, cache_dir, progress)
     report = pack(
@@ -156,6 +156,7 @@ def _quantize(
     scheme: Scheme,
     calibration: Sequence[tuple[Tensor, ...]] | None,
     jobs: int,
+    cache_dir: Path | None,
     progress: Progress | None,
 ) -> dict[StageKey, nn.Module]:
     modules: dict[StageKey, nn.Module] = {key: s.module for key, s in pieces.stages.items()}
@@ -163,7 +164,8 @@ def _quantize(
         return modules
     samples = record_inputs(supernet, calibration or ())
     static = [StaticJob(s.name, s.module, samples[k.position]) for k, s in pieces.stages.items()]
-    return dict(zip(modules, quantize_all(static, processes=jobs, progress=progress), strict=True))
+    quantized = quantize_all(static, processes=jobs, cache_dir=cache_dir, progress=progress)
+    return dict(zip(modules, quantized, strict=True))
 
 
 def _plan_paths(

@@ -36,29 +36,24 @@ class ExportedStage(nn.Module):
         """Do nothing: a quantised graph has one mode, and exported graphs refuse to be asked."""
         return self
 
-    def __reduce__(self) -> tuple[Callable[[bytes], ExportedStage], tuple[bytes]]:
-        """Pickle through torch's own format: graph modules cannot be pickled."""
+    def to_bytes(self) -> bytes:
+        """Serialise in torch's own format: graph modules cannot be pickled."""
         buffer = io.BytesIO()
         save(self._program, buffer)
-        return _load_stage, (buffer.getvalue(),)
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> ExportedStage:
+        """Read what :meth:`to_bytes` wrote."""
+        return ExportedStage(load(io.BytesIO(data)))
+
+    def __reduce__(self) -> tuple[Callable[[bytes], ExportedStage], tuple[bytes]]:
+        """Pickle by way of :meth:`to_bytes`."""
+        return ExportedStage.from_bytes, (self.to_bytes(),)
 
 
-def _load_stage(data: bytes) -> ExportedStage:
-    return ExportedStage(load(io.BytesIO(data)))
-
-
-def quantize_static(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) -> ExportedStage:
-    """Quantise a stage to int8 per output channel, with activation ranges seen on ``samples``.
-
-    The same samples must be given for every width of one block: then all of them see the same
-    ranges up to where their sums differ, and their integer weights and biases are the same bytes.
-
-    Args:
-        module: in evaluation mode.
-        samples: real inputs of the stage, each a tuple with batch size 1.
-
-    Returns:
-        A module of quantise and dequantise operators with float32 input and output.
+def trace_float(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) -> ExportedProgram:
+    """Export a stage as it is before quantisation.
 
     Raises:
         ExportError: there are no samples.
@@ -67,9 +62,28 @@ def quantize_static(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) ->
         raise ExportError(
             "scheme int8-static needs calibration data", hint="pass real inputs as calibration"
         )
+    with torch.no_grad():
+        return export(module, samples[0])
+
+
+def quantize_static(
+    program: ExportedProgram, samples: Sequence[tuple[Tensor, ...]]
+) -> ExportedStage:
+    """Quantise a stage to int8 per output channel, with activation ranges seen on ``samples``.
+
+    The same samples must be given for every width of one block: then all of them see the same
+    ranges up to where their sums differ, and their integer weights and biases are the same bytes.
+
+    Args:
+        program: what :func:`trace_float` gave.
+        samples: real inputs of the stage, each a tuple with batch size 1.
+
+    Returns:
+        A module of quantise and dequantise operators with float32 input and output.
+    """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        graph = export(module, samples[0]).module(check_guards=False)
+        graph = program.module(check_guards=False)
         quantizer = XNNPACKQuantizer()
         quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
         prepared = prepare_pt2e(graph, quantizer)

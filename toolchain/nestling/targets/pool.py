@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from nestling.errors import ExportError
-from nestling.quantize.static import quantize_static
+from nestling.quantize.static import ExportedStage, quantize_static, trace_float
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.structure import (
@@ -25,6 +26,7 @@ from nestling.targets.structure import (
     has_static_ranges,
     make_template,
     structure_digest,
+    tensor_bytes,
 )
 from nestling.targets.xnnpack import TARGET, lower_program, lower_whole, trace
 
@@ -94,10 +96,17 @@ def lower_whole_all(
 
 
 def quantize_all(
-    jobs: Sequence[StaticJob], *, processes: int = 2, progress: Progress | None = None
+    jobs: Sequence[StaticJob],
+    *,
+    processes: int = 2,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> list[nn.Module]:
     """Quantise every job statically; results stand in the order of the jobs."""
-    return [pickle.loads(data) for data in _run(_quantize, jobs, "", processes, progress)]
+    return [
+        ExportedStage.from_bytes(data)
+        for data in _run(_quantize, jobs, str(cache_dir or ""), processes, progress)
+    ]
 
 
 def _lower(packed: bytes, cache_dir: str) -> bytes:
@@ -144,7 +153,18 @@ def _lower_whole(packed: bytes, cache_dir: str) -> bytes:
 def _quantize(packed: bytes, cache_dir: str) -> bytes:
     job: StaticJob = pickle.loads(packed)
     with _named(job.name):
-        return pickle.dumps(quantize_static(job.module, job.samples))
+        program = trace_float(job.module, job.samples)
+        cache = LoweringCache(Path(cache_dir) if cache_dir else None)
+        digest = hashlib.sha256(content_digest(program))
+        for sample in job.samples:
+            for tensor in sample:
+                digest.update(tensor_bytes(tensor))
+        key = cache_key("quantized", TARGET, digest.digest())
+        quantized = cache.load(key, bytes)
+        if quantized is None:
+            quantized = quantize_static(program, job.samples).to_bytes()
+            cache.store(key, quantized)
+        return quantized
 
 
 @contextmanager
