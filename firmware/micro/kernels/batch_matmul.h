@@ -22,7 +22,7 @@ typedef struct nst_batch_matmul_params {
 
 extern const nst_operator nst_operator_batch_matmul;
 
-/* Scratch: with MVE 4 bytes a column, otherwise none. */
+/* Scratch: 4 bytes a column. */
 void nst_batch_matmul_run(const void *params, void *const *tensors, void *scratch);
 
 #endif

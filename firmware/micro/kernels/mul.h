@@ -14,7 +14,7 @@ typedef struct nst_mul_params {
     int32_t other_zero_point;
     int32_t output_zero_point;
     int32_t output_multiplier;
-    int32_t output_shift; /* -31 .. 14 */
+    int32_t output_shift; /* -31 .. 15 */
 } nst_mul_params;
 
 extern const nst_operator nst_operator_mul;
