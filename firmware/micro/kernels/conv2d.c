@@ -1,0 +1,122 @@
+#include "micro/kernels/conv2d.h"
+
+#include "micro/kernels/check.h"
+#include "micro/kernels/requantize.h"
+#include "micro/kernels/taps.h"
+#include "micro/kernels/variant.h"
+
+static uint64_t scratch_need(const nst_conv2d_params *p) {
+    const nst_matrix matrix = nst_conv2d_matrix(p);
+    return p->layout == NST_LAYOUT_MVE
+               ? 2 * matrix.runs * nst_padded_run_bytes(matrix.layout, matrix.run_bytes)
+               : 0;
+}
+
+static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {
+    const nst_conv2d_params *p = params;
+    const uint32_t input[4] = {p->batches, p->input_height, p->input_width, p->input_channels};
+    const uint32_t output[4] = {p->batches, p->output_height, p->output_width, p->output_channels};
+    if (!nst_fits(input, 4, tensor_bytes[0]) || !nst_fits(output, 4, tensor_bytes[3]) ||
+        !nst_taps_ok(p->input_height, p->output_height, p->kernel_height, p->stride_height,
+                     p->pad_height, p->dilation_height) ||
+        !nst_taps_ok(p->input_width, p->output_width, p->kernel_width, p->stride_width,
+                     p->pad_width, p->dilation_width) ||
+        p->groups == 0 || p->input_channels % p->groups != 0 ||
+        p->output_channels % p->groups != 0) {
+        return false;
+    }
+    const uint32_t weights[4] = {p->output_channels, p->kernel_height, p->kernel_width,
+                                 p->input_channels / p->groups};
+    if (!nst_fits(weights, 4, tensor_bytes[1]) || p->layout >= NST_LAYOUT_COUNT ||
+        (p->runs != 1 && p->runs != p->kernel_height)) {
+        return false;
+    }
+    const nst_matrix matrix = nst_conv2d_matrix(p);
+    return p->groups * nst_matrix_bytes(matrix) <= tensor_bytes[1] &&
+           p->groups * nst_matrix_channels_bytes(matrix.layout, matrix.rows) <= tensor_bytes[2] &&
+           scratch_need(p) <= scratch_bytes && nst_is_int8(p->input_zero_point) &&
+           nst_is_int8(p->output_zero_point) && nst_is_int8(p->activation_min) &&
+           nst_is_int8(p->activation_max);
+}
+
+static uint32_t scratch_bytes(const void *params) {
+    return (uint32_t)scratch_need(params);
+}
+
+const nst_operator nst_operator_conv2d = {
+    .name = "quantized_conv2d",
+    .params_bytes = sizeof(nst_conv2d_params),
+    .tensors = 4,
+    .check = check,
+    .scratch_bytes = scratch_bytes,
+    .run = nst_conv2d_run,
+};
+
+/* The sum over all taps of one output channel at one position; `image` points at the group's first channel. */
+static uint32_t sum_of_taps(const nst_conv2d_params *p, nst_matrix matrix, const int8_t *weights,
+                            uint32_t row, const int8_t *image, int32_t top, int32_t left) {
+    const uint32_t channels = p->input_channels / p->groups;
+    uint32_t sum = 0;
+    for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
+        const int32_t y = top + (int32_t)(ky * p->dilation_height);
+        const bool inside = y >= 0 && y < (int32_t)p->input_height;
+        const uint32_t run = p->runs == 1 ? 0 : ky;
+        const uint32_t first = p->runs == 1 ? ky * p->kernel_width * channels : 0;
+        for (uint32_t kx = 0; kx < p->kernel_width; ++kx) {
+            const int32_t x = left + (int32_t)(kx * p->dilation_width);
+            const uint32_t tap = first + kx * channels;
+            if (inside && x >= 0 && x < (int32_t)p->input_width) {
+                const int8_t *pixel =
+                    image + ((uint32_t)y * p->input_width + (uint32_t)x) * p->input_channels;
+                sum += nst_matrix_dot(matrix, weights, row, run, tap, pixel, channels);
+            } else {
+                sum += (uint32_t)p->input_zero_point *
+                       nst_matrix_sum(matrix, weights, row, run, tap, channels);
+            }
+        }
+    }
+    return sum;
+}
+
+void nst_conv2d_portable(const void *params, void *const *tensors, void *scratch) {
+    (void)scratch;
+    const nst_conv2d_params *p = params;
+    const nst_matrix matrix = nst_conv2d_matrix(p);
+    const uint32_t image_bytes = p->input_height * p->input_width * p->input_channels;
+    const uint32_t channel_words =
+        (uint32_t)nst_matrix_channels_bytes(matrix.layout, matrix.rows) / sizeof(int32_t);
+    const int8_t *image = tensors[0];
+    int8_t *output = tensors[3];
+    for (uint32_t batch = 0; batch < p->batches; ++batch, image += image_bytes) {
+        for (uint32_t position = 0; position < p->output_height * p->output_width; ++position) {
+            const uint32_t i = position / p->output_width;
+            const uint32_t j = position % p->output_width;
+            const int32_t top = (int32_t)(i * p->stride_height) - (int32_t)p->pad_height;
+            const int32_t left = (int32_t)(j * p->stride_width) - (int32_t)p->pad_width;
+            const int8_t *weights = tensors[1];
+            const int32_t *channels = tensors[2];
+            for (uint32_t group = 0; group < p->groups; ++group) {
+                const int8_t *first = image + group * (p->input_channels / p->groups);
+                for (uint32_t row = 0; row < matrix.rows; ++row) {
+                    nst_channel channel = nst_matrix_channel(matrix.layout, channels, row);
+                    uint32_t sum = (uint32_t)channel.bias +
+                                   sum_of_taps(p, matrix, weights, row, first, top, left);
+                    int32_t value = nst_rescale((int32_t)sum, (nst_scaling)p->scaling,
+                                                channel.multiplier, channel.scale);
+                    *output++ = nst_to_int8(value, p->output_zero_point, p->activation_min,
+                                            p->activation_max);
+                }
+                weights += nst_matrix_bytes(matrix);
+                channels += channel_words;
+            }
+        }
+    }
+}
+
+#if !NST_MVE && !NST_DSP
+
+void nst_conv2d_run(const void *params, void *const *tensors, void *scratch) {
+    nst_conv2d_portable(params, tensors, scratch);
+}
+
+#endif

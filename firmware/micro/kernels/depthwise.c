@@ -1,0 +1,107 @@
+#include "micro/kernels/depthwise.h"
+
+#include "micro/kernels/check.h"
+#include "micro/kernels/requantize.h"
+#include "micro/kernels/taps.h"
+#include "micro/kernels/variant.h"
+
+static uint64_t scratch_need(const nst_depthwise_params *p) {
+    if (p->layout != NST_LAYOUT_MVE || p->channel_multiplier != 1) {
+        return 0;
+    }
+    return nst_round_up(p->input_channels, 16) +
+           (uint64_t)p->kernel_height * p->kernel_width * sizeof(uint32_t);
+}
+
+static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {
+    const nst_depthwise_params *p = params;
+    const uint32_t input[4] = {p->batches, p->input_height, p->input_width, p->input_channels};
+    const uint32_t output[5] = {p->batches, p->output_height, p->output_width, p->input_channels,
+                                p->channel_multiplier};
+    const uint32_t weights[4] = {p->kernel_height, p->kernel_width, p->input_channels,
+                                 p->channel_multiplier};
+    if (!nst_fits(input, 4, tensor_bytes[0]) || !nst_fits(output, 5, tensor_bytes[3]) ||
+        !nst_fits(weights, 4, tensor_bytes[1]) || p->layout >= NST_LAYOUT_COUNT) {
+        return false;
+    }
+    const uint32_t taps = p->kernel_height * p->kernel_width;
+    const uint32_t channels = p->input_channels * p->channel_multiplier;
+    return nst_taps_ok(p->input_height, p->output_height, p->kernel_height, p->stride_height,
+                       p->pad_height, p->dilation_height) &&
+           nst_taps_ok(p->input_width, p->output_width, p->kernel_width, p->stride_width,
+                       p->pad_width, p->dilation_width) &&
+           nst_depthwise_weights_bytes((nst_layout)p->layout, taps, channels) <= tensor_bytes[1] &&
+           nst_depthwise_channels_bytes((nst_layout)p->layout, channels) <= tensor_bytes[2] &&
+           scratch_need(p) <= scratch_bytes && nst_is_int8(p->input_zero_point) &&
+           nst_is_int8(p->output_zero_point) && nst_is_int8(p->activation_min) &&
+           nst_is_int8(p->activation_max);
+}
+
+static uint32_t scratch_bytes(const void *params) {
+    return (uint32_t)scratch_need(params);
+}
+
+const nst_operator nst_operator_depthwise = {
+    .name = "quantized_depthwise_conv2d",
+    .params_bytes = sizeof(nst_depthwise_params),
+    .tensors = 4,
+    .check = check,
+    .scratch_bytes = scratch_bytes,
+    .run = nst_depthwise_run,
+};
+
+/* One output position: all channels. */
+static void run_position(const nst_depthwise_params *p, const int8_t *image, const int8_t *weights,
+                         const int32_t *channels, int32_t top, int32_t left, int8_t *output) {
+    const nst_layout layout = (nst_layout)p->layout;
+    const uint32_t taps = p->kernel_height * p->kernel_width;
+    const uint32_t count = p->input_channels * p->channel_multiplier;
+    for (uint32_t c = 0; c < count; ++c) {
+        const int8_t *plane = image + c / p->channel_multiplier;
+        const nst_channel channel = nst_depthwise_channel(layout, channels, c);
+        uint32_t sum = (uint32_t)channel.bias;
+        for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
+            const int32_t y = top + (int32_t)(ky * p->dilation_height);
+            const bool inside = y >= 0 && y < (int32_t)p->input_height;
+            for (uint32_t kx = 0; kx < p->kernel_width; ++kx) {
+                const int32_t x = left + (int32_t)(kx * p->dilation_width);
+                int32_t value = p->input_zero_point;
+                if (inside && x >= 0 && x < (int32_t)p->input_width) {
+                    value = plane[((uint32_t)y * p->input_width + (uint32_t)x) * p->input_channels];
+                }
+                const int32_t weight = *nst_depthwise_weight(layout, weights, taps, count,
+                                                             ky * p->kernel_width + kx, c);
+                sum += (uint32_t)(value * weight);
+            }
+        }
+        int32_t value =
+            nst_rescale((int32_t)sum, (nst_scaling)p->scaling, channel.multiplier, channel.scale);
+        output[c] = nst_to_int8(value, p->output_zero_point, p->activation_min, p->activation_max);
+    }
+}
+
+void nst_depthwise_portable(const void *params, void *const *tensors, void *scratch) {
+    (void)scratch;
+    const nst_depthwise_params *p = params;
+    const int8_t *image = tensors[0];
+    int8_t *output = tensors[3];
+    for (uint32_t batch = 0; batch < p->batches; ++batch) {
+        for (uint32_t i = 0; i < p->output_height; ++i) {
+            for (uint32_t j = 0; j < p->output_width; ++j) {
+                const int32_t top = (int32_t)(i * p->stride_height) - (int32_t)p->pad_height;
+                const int32_t left = (int32_t)(j * p->stride_width) - (int32_t)p->pad_width;
+                run_position(p, image, tensors[1], tensors[2], top, left, output);
+                output += p->input_channels * p->channel_multiplier;
+            }
+        }
+        image += p->input_height * p->input_width * p->input_channels;
+    }
+}
+
+#if !NST_MVE && !NST_DSP
+
+void nst_depthwise_run(const void *params, void *const *tensors, void *scratch) {
+    nst_depthwise_portable(params, tensors, scratch);
+}
+
+#endif
