@@ -33,6 +33,18 @@ class Need:
     remedy: str
 
 
+@dataclass(frozen=True)
+class MachineOptions:
+    """What `open_device` asks of a machine; see there."""
+
+    folder: Path | None = None
+    slot_bytes: int = 0
+    public_key: bytes | None = None
+    budget_bytes: int = 0
+    threads: int = 0
+    faults: bool = False
+
+
 class Machine(Protocol):
     """A device without the protocol: power and a line."""
 
@@ -94,7 +106,7 @@ class ProcessMachine:
     name = "machine"
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._temporary = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix=f"nestling-{self.name}-")
             folder = Path(self._temporary.name)

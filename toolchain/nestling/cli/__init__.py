@@ -11,10 +11,12 @@ import click
 from nestling import __version__
 from nestling.cli.bench import command as bench
 from nestling.cli.demo import command as demo
+from nestling.cli.devices import command as devices
 from nestling.cli.export import command as export
 from nestling.cli.group import NestlingGroup
 from nestling.cli.inspect import command as inspect
 from nestling.cli.keygen import command as keygen
+from nestling.cli.push import command as push
 from nestling.cli.run import command as run
 from nestling.cli.sign import command as sign
 from nestling.cli.train import command as train
@@ -27,5 +29,17 @@ def main() -> None:
     """One trained model, many sub-networks inside it, one file, switched at run time."""
 
 
-for _command in (demo, train, export, inspect, run, bench, verify, keygen, sign):
+for _command in (
+    demo,
+    train,
+    export,
+    inspect,
+    run,
+    devices,
+    push,
+    bench,
+    verify,
+    keygen,
+    sign,
+):
     main.add_command(_command)

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nestling.cli.device_options import device_option, flash_option, open_named
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nestling_runtime import Model, Session
+    from nestling_runtime.bundle import Slot
 
 _SHOWN_VALUES = 10
 
 
 @click.command("run")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@device_option(required=False)
+@flash_option
 @click.option("--path", "path_name", help="Named path; default: the largest.")
 @click.option("--stages", "stage_names", metavar="A,B,...", help="A list of stages instead.")
 @click.option("--chain", is_flag=True, help="Run a named path stage by stage, not fused.")
@@ -31,7 +38,9 @@ _SHOWN_VALUES = 10
 @click.option("--budget", type=click.IntRange(min=0), default=0, help="Memory limit, bytes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
-    bundle: Path,
+    bundle: Path | None,
+    device_name: str | None,
+    flash_folder: Path | None,
     path_name: str | None,
     stage_names: str | None,
     chain: bool,
@@ -42,11 +51,37 @@ def command(
     budget: int,
     as_json: bool,
 ) -> None:
-    """Run a path of BUNDLE on an input, on scanned digits, or on zeros, and show what comes out."""
+    """Run a path of BUNDLE on an input, on scanned digits, or on zeros, and show what comes out.
+
+    With --device it runs there: BUNDLE is pushed first, or left out to run what is on the device.
+    """
     if path_name is not None and stage_names is not None:
         raise click.UsageError("--path and --stages exclude each other")
     if input_file is not None and digits is not None:
         raise click.UsageError("--input and --digits exclude each other")
+    if device_name is not None:
+        if chain or threads:
+            raise click.UsageError("--chain and --threads are not for devices")
+        with open_named(device_name, flash_folder) as device:
+            from nestling.cli import run_on_device
+
+            if bundle is not None:
+                device.push(bundle, confirm=True)
+            stages = None if stage_names is None else _stage_numbers(bundle, stage_names)
+            result = run_on_device.run_on_device(
+                device,
+                path_name=path_name,
+                stage_numbers=stages,
+                inputs={} if digits else run_on_device.read_arrays(device, input_file),
+                digits=digits,
+                repeat=repeat,
+                budget_bytes=budget,
+            )
+        text = json.dumps(result, indent=1) if as_json else run_on_device.as_text(result)
+        click.echo(text)
+        return
+    if bundle is None:
+        raise click.UsageError("name a BUNDLE, or a --device that has one")
     import nestling_runtime
 
     with (
@@ -61,9 +96,23 @@ def command(
         if digits is not None:
             result |= _run_digits(session, digits)
         else:
-            result |= _run_once(session, _read_inputs(session, model, input_file), repeat)
+            result |= _run_once(session, _read_inputs(model, input_file), repeat)
         result["resident_bytes"] = model.memory().resident_bytes
     click.echo(json.dumps(result, indent=1) if as_json else _as_text(result))
+
+
+def _stage_numbers(bundle: Path | None, text: str) -> list[int]:
+    """Return the numbers of stages; names need the bundle at hand, numbers do not."""
+    from nestling.errors import PathError
+    from nestling_runtime.bundle import Bundle
+
+    names = [name.strip() for name in text.split(",")]
+    if bundle is None:
+        if not all(name.isdecimal() for name in names):
+            raise PathError("a device knows stages by number", hint="or name the BUNDLE as well")
+        return [int(name) for name in names]
+    with Bundle.open(bundle) as opened:
+        return [opened.stage_index(int(name) if name.isdecimal() else name) for name in names]
 
 
 def _describe_selection(model: Model, session: Session) -> dict[str, Any]:
@@ -71,28 +120,41 @@ def _describe_selection(model: Model, session: Session) -> dict[str, Any]:
     return {"path": name, "mode": mode, "stages": stages, "scheme": model.bundle.scheme}
 
 
-def _read_inputs(session: Session, model: Model, file: Path | None) -> dict[str, Any]:
+def _read_inputs(model: Model, file: Path | None) -> dict[str, Any]:
     """Return the arrays by name; without a file, none: inputs are zeros then."""
+    if file is None:
+        return {}
+    slots = {slot.name: slot for slot in model.bundle.slots if slot.role == "input"}
+    return load_arrays(file, slots)
+
+
+def load_arrays(file: Path, slots: Mapping[str, Slot]) -> dict[str, Any]:
+    """Return the arrays of an .npy or .npz file by slot name.
+
+    Args:
+        file: The file.
+        slots: The inputs of the model, by name.
+
+    Raises:
+        EngineError: The file cannot be read, or does not say which array is for which input.
+    """
     import numpy as np
 
     from nestling.errors import EngineError
 
-    if file is None:
-        return {}
     try:
         loaded = np.load(file)
     except (OSError, ValueError, EOFError) as error:
         raise EngineError("the input file cannot be read", actual=str(file)) from error
     if not isinstance(loaded, np.ndarray):
         return dict(loaded.items())
-    (name, *others) = session.input_names
+    (name, *others) = slots
     if others:
         raise EngineError(
-            "the model has several inputs", hint=f"give an .npz file with {session.input_names}"
+            "the model has several inputs", hint=f"give an .npz file with {', '.join(slots)}"
         )
-    slot = next(slot for slot in model.bundle.slots if slot.name == name)
     # One sample without its batch axis is what people have.
-    return {name: loaded[None] if (1, *loaded.shape) == slot.shape else loaded}
+    return {name: loaded[None] if (1, *loaded.shape) == slots[name].shape else loaded}
 
 
 def _run_once(session: Session, inputs: dict[str, Any], repeat: int) -> dict[str, Any]:
@@ -146,7 +208,7 @@ def _as_text(result: dict[str, Any]) -> str:
     how = result["path"] or f"{result['stages']} stages of your own"
     lines = [f"{how} ({result['mode']}, {result['scheme']})"]
     for name, values in result.get("outputs", {}).items():
-        lines.append(f"{name}: {_shorten(values)}")
+        lines.append(f"{name}: {shorten(values)}")
     if "digits" in result:
         lines.append(f"accuracy on {result['digits']} held-out digits: {result['accuracy']:.4f}")
     lines.append(
@@ -156,7 +218,8 @@ def _as_text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shorten(values: Any) -> str:
+def shorten(values: Any) -> str:
+    """Return an array's shape and its first values."""
     import numpy as np
 
     array = np.asarray(values)

@@ -1,0 +1,131 @@
+"""Devices that are emulated in a process of their own: `arm64` and `m55`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from nestling_devices.errors import ToolError
+from nestling_devices.machine import MachineOptions, Need, ProcessMachine
+
+BUILD_VARIABLE = "NESTLING_BUILD"
+"""Names the folder that the firmware was built into; `build` in the checkout by default."""
+
+FLASH_FILE_BYTES = 2 << 30
+"""QEMU maps the whole DDR of the board; the file is sparse."""
+
+_ARM64_LIBRARIES = "/usr/aarch64-linux-gnu"
+
+
+def build_folder() -> Path:
+    """Return where firmware is looked for."""
+    named = os.environ.get(BUILD_VARIABLE)
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "build"
+
+
+def _program(name: str, package: str) -> Need:
+    return Need(name, shutil.which(name), f"apt-get install {package}")
+
+
+def _file(path: Path, target: str) -> Need:
+    return Need(str(path), str(path) if path.is_file() else None, f"make {target}")
+
+
+def _require(needs: Sequence[Need]) -> list[str]:
+    """Return where the needs are.
+
+    Raises:
+        ToolError: One is missing; the hint says what brings it.
+    """
+    places = []
+    for need in needs:
+        if need.found is None:
+            raise ToolError(f"{need.what} is not there", hint=f"get it with `{need.remedy}`")
+        places.append(need.found)
+    return places
+
+
+class Arm64Machine(ProcessMachine):
+    """nestlingd for aarch64 under qemu-user; the same binary runs on a Raspberry Pi."""
+
+    name = "arm64"
+
+    def __init__(self, options: MachineOptions) -> None:
+        super().__init__(options.folder)
+        self._options = options
+
+    @staticmethod
+    def needs() -> list[Need]:
+        """Return what it cannot do without."""
+        loader = Path(_ARM64_LIBRARIES) / "lib" / "ld-linux-aarch64.so.1"
+        return [
+            _program("qemu-aarch64", "qemu-user"),
+            _file(build_folder() / "arm64" / "bin" / "nestlingd", "build-arm64"),
+            Need(
+                str(loader),
+                str(loader) if loader.exists() else None,
+                "apt-get install libc6-arm64-cross libstdc++6-arm64-cross",
+            ),
+        ]
+
+    def command(self, port: int) -> Sequence[str]:
+        """See `ProcessMachine`."""
+        qemu, daemon, _ = _require(self.needs())
+        arguments = [qemu, "-L", _ARM64_LIBRARIES, daemon]
+        arguments += ["--flash", str(self.folder / "flash.bin"), "--tcp", f"127.0.0.1:{port}"]
+        options = self._options
+        if options.slot_bytes:
+            arguments += ["--slot-bytes", str(options.slot_bytes)]
+        if options.budget_bytes:
+            arguments += ["--budget", str(options.budget_bytes)]
+        if options.threads:
+            arguments += ["--threads", str(options.threads)]
+        if options.public_key is not None:
+            key = self.folder / "public.key"
+            key.write_bytes(options.public_key)
+            arguments += ["--public-key", str(key)]
+        if options.faults:
+            arguments += ["--faults"]
+        return arguments
+
+
+class M55Machine(ProcessMachine):
+    """The firmware on QEMU's mps3-an547 board; its flash is a file that survives the emulator."""
+
+    name = "m55"
+
+    def __init__(self, options: MachineOptions) -> None:
+        super().__init__(options.folder)
+        self._options = options
+
+    @property
+    def flash_file(self) -> Path:
+        """The flash, for tests that look inside."""
+        return self.folder / "flash.bin"
+
+    @staticmethod
+    def needs() -> list[Need]:
+        """Return what it cannot do without."""
+        return [
+            _program("qemu-system-arm", "qemu-system-arm"),
+            _file(build_folder() / "arm-m55" / "nestling-m55.elf", "build-firmware"),
+        ]
+
+    def command(self, port: int) -> Sequence[str]:
+        """See `ProcessMachine`."""
+        qemu, firmware = _require(self.needs())
+        backend = (
+            f"memory-backend-file,id=flash0,size={FLASH_FILE_BYTES},"
+            f"mem-path={self.flash_file},share=on"
+        )
+        return [
+            qemu,
+            *("-M", "mps3-an547", "-display", "none", "-monitor", "none"),
+            *("-serial", f"tcp:127.0.0.1:{port},server,nowait"),
+            *("-object", backend, "-machine", "memory-backend=flash0"),
+            # Virtual time counts instructions, 32 ns each.
+            *("-icount", "shift=5,align=off,sleep=off"),
+            *("-kernel", firmware),
+        ]
