@@ -28,6 +28,7 @@ from nestling_devices.errors import DeviceError, LinkError
 from nestling_devices.faults import Faults, FaultyLine
 from nestling_devices.line import Line
 from nestling_devices.machine import Machine
+from nestling_devices.pipe import CUTS
 from nestling_devices.push import BundleFile, Progress, Push, PushReport
 from nestling_devices.reports import (
     DeviceInfo,
@@ -120,6 +121,18 @@ class Device:
             LinkError: The device is not open.
         """
         return self.client.line
+
+    def cut_flash_after(self, operations: int, cut: str = "before") -> None:
+        """Let the power fail in a flash operation from now on; of devices with `flash_faults`.
+
+        Args:
+            operations: 1 is the next one, 0 is never.
+            cut: What is left of the operation: "before" nothing, "torn" half, "after" all of it.
+
+        Raises:
+            DeviceError: The device does not allow it.
+        """
+        self.client.request(messages.FaultWrite(operations=operations, cut=CUTS.index(cut)))
 
     def set_faults(self, faults: Faults | None) -> None:
         """Let things go wrong on the line from the next `open` on; None ends it."""

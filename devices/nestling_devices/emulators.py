@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nestling_devices.errors import ToolError
-from nestling_devices.machine import MachineOptions, Need, ProcessMachine
+from nestling_devices.machine import (
+    MachineOptions,
+    Need,
+    ProcessMachine,
+    free_port,
+    is_listening,
+)
 
 BUILD_VARIABLE = "NESTLING_BUILD"
 """Names the folder that the firmware was built into; `build` in the checkout by default."""
@@ -70,25 +76,28 @@ class Arm64Machine(ProcessMachine):
             ),
         ]
 
-    def command(self, port: int) -> Sequence[str]:
+    def command(self) -> Sequence[str]:
         """See `ProcessMachine`."""
         qemu, daemon, _ = _require(self.needs())
         arguments = [qemu, "-L", _ARM64_LIBRARIES, daemon]
-        arguments += ["--flash", str(self.folder / "flash.bin"), "--tcp", f"127.0.0.1:{port}"]
+        arguments += ["--flash", str(self.folder / "flash.bin"), "--tcp", "127.0.0.1:0"]
         options = self._options
         if options.slot_bytes:
             arguments += ["--slot-bytes", str(options.slot_bytes)]
         if options.budget_bytes:
-            arguments += ["--budget", str(options.budget_bytes)]
+            arguments += ["--budget-bytes", str(options.budget_bytes)]
         if options.threads:
             arguments += ["--threads", str(options.threads)]
         if options.public_key is not None:
-            key = self.folder / "public.key"
-            key.write_bytes(options.public_key)
-            arguments += ["--public-key", str(key)]
+            arguments += ["--key", str(options.public_key)]
         if options.faults:
             arguments += ["--faults"]
         return arguments
+
+    def ready_url(self) -> str | None:
+        """See `ProcessMachine`; the daemon says it itself."""
+        words = self.console().split()
+        return words[words.index("ready") + 1] if "ready" in words[:-1] else None
 
 
 class M55Machine(ProcessMachine):
@@ -98,7 +107,7 @@ class M55Machine(ProcessMachine):
 
     def __init__(self, options: MachineOptions) -> None:
         super().__init__(options.folder)
-        self._options = options
+        self._port = 0
 
     @property
     def flash_file(self) -> Path:
@@ -113,8 +122,10 @@ class M55Machine(ProcessMachine):
             _file(build_folder() / "arm-m55" / "nestling-m55.elf", "build-firmware"),
         ]
 
-    def command(self, port: int) -> Sequence[str]:
+    def command(self) -> Sequence[str]:
         """See `ProcessMachine`."""
+        # Somebody else may take the port before QEMU does; then it ends, and is started again.
+        self._port = free_port()
         qemu, firmware = _require(self.needs())
         backend = (
             f"memory-backend-file,id=flash0,size={FLASH_FILE_BYTES},"
@@ -123,9 +134,13 @@ class M55Machine(ProcessMachine):
         return [
             qemu,
             *("-M", "mps3-an547", "-display", "none", "-monitor", "none"),
-            *("-serial", f"tcp:127.0.0.1:{port},server,nowait"),
+            *("-serial", f"tcp:127.0.0.1:{self._port},server,nowait"),
             *("-object", backend, "-machine", "memory-backend=flash0"),
             # Virtual time counts instructions, 32 ns each.
             *("-icount", "shift=5,align=off,sleep=off"),
             *("-kernel", firmware),
         ]
+
+    def ready_url(self) -> str | None:
+        """See `ProcessMachine`; looks, as connecting would take QEMU's only connection."""
+        return f"socket://127.0.0.1:{self._port}" if is_listening(self._port) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import tempfile
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 from nestling_devices.errors import LinkError
 from nestling_devices.machine import MachineOptions, Need
 from nestling_devices.pipe import LIBRARY_NAME, Pipe, PipeLine, library_path
+from nestling_runtime.errors import SignatureError
+
+# What DER puts before the 32 bytes of an Ed25519 key (RFC 8410).
+_DER_HEAD = bytes.fromhex("302a300506032b6570032100")
 
 
 class HostMachine:
@@ -41,13 +46,15 @@ class HostMachine:
 
         Raises:
             ToolError: The library is not built.
+            SignatureError: The key cannot be read.
             NestlingError: The flash cannot be used.
         """
         if self.pipe is None:
+            key = self._options.public_key
             self.pipe = Pipe(
                 self.folder / "flash.bin",
                 slot_bytes=self._options.slot_bytes,
-                public_key=self._options.public_key,
+                public_key=None if key is None else read_public_key(key),
                 budget_bytes=self._options.budget_bytes,
                 threads=self._options.threads,
                 faults=self._options.faults,
@@ -81,3 +88,19 @@ class HostMachine:
             with contextlib.suppress(OSError):
                 self._temporary.cleanup()
             self._temporary = None
+
+
+def read_public_key(file: Path) -> bytes:
+    """Return the 32 bytes of an Ed25519 public key that `nestling keygen` wrote.
+
+    Raises:
+        SignatureError: It is no such file.
+    """
+    try:
+        lines = file.read_text(encoding="ascii").split("-----")
+        der = base64.b64decode("".join(lines[2].split()), validate=True)
+    except (OSError, ValueError, IndexError) as error:
+        raise SignatureError("the public key cannot be read", actual=str(file)) from error
+    if len(der) != len(_DER_HEAD) + 32 or not der.startswith(_DER_HEAD):
+        raise SignatureError("this is no Ed25519 public key", actual=str(file))
+    return der[len(_DER_HEAD) :]

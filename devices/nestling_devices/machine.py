@@ -16,6 +16,7 @@ from nestling_devices.line import Line, open_serial
 
 _END_WAIT_S = 5.0
 _START_TRIES = 3
+_START_WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class MachineOptions:
 
     folder: Path | None = None
     slot_bytes: int = 0
-    public_key: bytes | None = None
+    public_key: Path | None = None
     budget_bytes: int = 0
     threads: int = 0
     faults: bool = False
@@ -97,7 +98,8 @@ class RemoteMachine:
 class ProcessMachine:
     """A machine that is a process of its own with a TCP port: an emulator, or a daemon under one.
 
-    Subclasses say what to run. The process is ended by its handle, never by name.
+    Subclasses say what to run and when it is ready. The process is ended by its handle, never by
+    name.
 
     Args:
         folder: Keeps its flash and its log; a temporary one by default, removed on `close`.
@@ -114,14 +116,19 @@ class ProcessMachine:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
-        self._port = 0
+        self._url: str | None = None
+        self._log_start = 0
 
-    def command(self, port: int) -> Sequence[str]:
-        """Return the command line of the process, which is to listen on a port of the loopback.
+    def command(self) -> Sequence[str]:
+        """Return the command line of a new process.
 
         Raises:
             ToolError: Something that it needs is missing.
         """
+        raise NotImplementedError
+
+    def ready_url(self) -> str | None:
+        """Return the URL of its line once it is ready; it is asked again and again."""
         raise NotImplementedError
 
     @property
@@ -130,7 +137,7 @@ class ProcessMachine:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the process and wait until it listens; does nothing while it runs.
+        """Start the process and wait until it is ready; does nothing while it runs.
 
         Raises:
             ToolError: Something that it needs is missing.
@@ -139,20 +146,24 @@ class ProcessMachine:
         if self.is_running:
             return
         for _ in range(_START_TRIES):
-            # Somebody else may take the port between the choice and the start: try another one.
-            self._port = _free_port()
             self._end()
             self._log = (self.folder / "console.log").open("ab")
+            self._log_start = self._log.tell()
             self._process = subprocess.Popen(
-                self.command(self._port),
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # an interrupt from the keyboard is for us to handle
             )
-            if self._wait_until_it_listens(10.0):
-                return
-        raise LinkError(f"{self.name} ended while it started", actual=self._last_words())
+            end = time.monotonic() + _START_WAIT_S
+            while time.monotonic() < end and self.is_running:
+                self._url = self.ready_url()
+                if self._url is not None:
+                    return
+                time.sleep(0.02)
+        self._end()
+        raise LinkError(f"{self.name} does not start", actual=self.console()[-200:] or None)
 
     def open_line(self, wait_s: float) -> Line:
         """Connect to its port.
@@ -160,9 +171,9 @@ class ProcessMachine:
         Raises:
             LinkError: Nobody listens.
         """
-        if not self.is_running:
-            raise LinkError(f"{self.name} is not running", actual=self._last_words() or None)
-        return open_serial(f"socket://127.0.0.1:{self._port}", wait_s=wait_s)
+        if not self.is_running or self._url is None:
+            raise LinkError(f"{self.name} is not running", actual=self.console()[-200:] or None)
+        return open_serial(self._url, wait_s=wait_s)
 
     def power_cut(self) -> None:
         """Kill the process between two of its instructions."""
@@ -190,30 +201,24 @@ class ProcessMachine:
             self._log.close()
             self._log = None
 
-    def _wait_until_it_listens(self, wait_s: float) -> bool:
-        """Look for the port among the listening ones: connecting would take the only connection."""
-        end = time.monotonic() + wait_s
-        while time.monotonic() < end and self.is_running:
-            if _is_listening(self._port):
-                return True
-            time.sleep(0.02)
-        return False
-
-    def _last_words(self) -> str:
+    def console(self) -> str:
+        """Return what the process has printed since it was started."""
         try:
-            lines = (self.folder / "console.log").read_text(errors="replace").splitlines()
+            with (self.folder / "console.log").open("rb") as log:
+                log.seek(self._log_start)
+                return " ".join(log.read().decode(errors="replace").split())
         except OSError:
             return ""
-        return " ".join(line.strip() for line in lines[-3:] if line.strip())
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of the loopback that nobody uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _is_listening(port: int) -> bool:
+def is_listening(port: int) -> bool:
     """Whether a process of this computer listens on a TCP port, by the kernel's own table."""
     wanted = f":{port:04X}"
     try:

@@ -409,11 +409,12 @@ class MissingItem:
 
 
 class PushMissingAnswer(_ReadAnswer):
-    """A page of sections to send."""
+    """A page of sections to send; `copying` bytes are still to be copied on the device."""
 
     _COMMAND_ID = 12
 
     total: int
+    copying: int
     sections: tuple[MissingItem, ...]
 
 
@@ -459,3 +460,19 @@ class PushCommitWrite(_Write):
     _Response = PushCommitAnswer
 
     confirm: bool | None = None
+
+
+class FaultAnswer(_WriteAnswer):
+    """Nothing to say."""
+
+    _COMMAND_ID = 15
+
+
+class FaultWrite(_Write):
+    """Let the power fail in the n-th flash operation from now; `cut` is before, in or after it."""
+
+    _COMMAND_ID = 15
+    _Response = FaultAnswer
+
+    operations: int
+    cut: int | None = None

@@ -137,20 +137,21 @@ class Push:
         self._transfer(0, 0, bundle.head_bytes, send)
 
     def missing(self) -> Iterator[messages.MissingItem]:
-        """Give the sections that have to be sent.
+        """Give the sections that have to be sent, once the device has copied what it has.
 
         Raises:
             NestlingError: The device refuses, or the line is gone.
         """
-        start = 0
-        while True:
-            answer = self._client.request(
-                messages.PushMissingRead(start=start), timeout_s=_COPY_TIMEOUT_S
-            )
+        answer = self._client.request(messages.PushMissingRead(), timeout_s=_COPY_TIMEOUT_S)
+        while answer.copying:
+            answer = self._client.request(messages.PushMissingRead(), timeout_s=_COPY_TIMEOUT_S)
+        given = 0
+        while answer.sections:
             yield from answer.sections
-            start += len(answer.sections)
-            if start >= answer.total or not answer.sections:
+            given += len(answer.sections)
+            if given >= answer.total:
                 return
+            answer = self._client.request(messages.PushMissingRead(start=given))
 
     def send_sections(self) -> int:
         """Send what is missing; return how many sections that were.

@@ -57,7 +57,7 @@ def open_device(
     *,
     folder: str | Path | None = None,
     slot_bytes: int = 0,
-    public_key: bytes | None = None,
+    public_key: str | Path | None = None,
     budget_bytes: int = 0,
     threads: int = 0,
     faults: Faults | None = None,
@@ -72,8 +72,8 @@ def open_device(
         folder: Keeps its flash, so that the next call finds what this one pushed; a temporary one
             by default. Of `host`, `arm64` and `m55`.
         slot_bytes: Room for one bundle; 0 for the device's own choice. Of `host` and `arm64`.
-        public_key: Ed25519 key of 32 bytes: only bundles that it signed are opened. Of `host` and
-            `arm64`.
+        public_key: File of a public key (`nestling keygen`): only bundles that it signed are
+            opened. Of `host` and `arm64`.
         budget_bytes: Memory budget at the start; 0 for none. Of `host` and `arm64`.
         threads: Of a run; 0 for all processors. Of `host` and `arm64`.
         faults: What goes wrong on the line; None for nothing.
@@ -93,7 +93,7 @@ def open_device(
     options = MachineOptions(
         folder=Path(folder) if folder is not None else None,
         slot_bytes=slot_bytes,
-        public_key=public_key,
+        public_key=Path(public_key) if public_key is not None else None,
         budget_bytes=budget_bytes,
         threads=threads,
         faults=flash_faults,
