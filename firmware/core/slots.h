@@ -118,6 +118,10 @@ int nst_store_boot(nst_store *store, nst_store_place *out, nst_error *err);
  * that is broken, the other slot's if there is a complete one. NST_E_NOT_FOUND: nothing is left. */
 int nst_store_boot_failed(nst_store *store, nst_store_place *out, nst_error *err);
 
+/* The slot that holds the confirmed bundle, or NST_NONE; and the one that takes the next bundle. */
+uint32_t nst_store_active(const nst_store *store);
+uint32_t nst_store_idle(const nst_store *store);
+
 /* State of a slot (0 or 1). NST_E_NOT_FOUND. */
 int nst_store_slot_state(const nst_store *store, uint32_t slot, nst_store_slot *out);
 

@@ -45,8 +45,6 @@ int nst_store_fail(nst_error *err, int code, uint64_t expected, uint64_t actual,
 /* slots.c */
 bool nst_store_marked(const nst_store *store, nst_store_mark mark);
 int nst_store_mark_now(nst_store *store, nst_store_mark mark, nst_error *err);
-uint32_t nst_store_active(const nst_store *store); /* marks taken into account; or NST_NONE */
-uint32_t nst_store_idle(const nst_store *store);
 /* The bytes of a slot's bundle. */
 const uint8_t *nst_store_bytes(const nst_store *store, uint32_t slot);
 /* Where the bundle of a slot lies by its prefix; false if there is none. Says nothing about its state. */

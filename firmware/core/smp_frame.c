@@ -154,7 +154,7 @@ bool nst_smp_decoder_take(nst_smp_decoder *decoder, uint8_t byte, size_t *out_by
 
 /* Base64 of a message and what surrounds it, a line at a time. */
 typedef struct writer {
-    nst_smp_put put;
+    nst_smp_put_bytes put;
     void *self;
     uint32_t bits;
     uint32_t group; /* bytes in `bits`, 0..2 */
@@ -204,7 +204,7 @@ static void write_byte(writer *out, uint8_t byte) {
     }
 }
 
-void nst_smp_encode(const uint8_t *message, size_t bytes, nst_smp_put put, void *self) {
+void nst_smp_encode(const uint8_t *message, size_t bytes, nst_smp_put_bytes put, void *self) {
     uint16_t crc = nst_crc16(0, message, bytes);
     size_t length = bytes + CRC_BYTES;
     writer out = {.put = put, .self = self, .first = true};

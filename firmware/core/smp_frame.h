@@ -44,10 +44,10 @@ void nst_smp_decoder_init(nst_smp_decoder *decoder, uint8_t *buffer, size_t room
 bool nst_smp_decoder_take(nst_smp_decoder *decoder, uint8_t byte, size_t *out_bytes);
 
 /* Sends bytes to the line; `self` is the caller's. */
-typedef void (*nst_smp_put)(void *self, const uint8_t *data, size_t bytes);
+typedef void (*nst_smp_put_bytes)(void *self, const uint8_t *data, size_t bytes);
 
 /* Send one message of at most 65533 bytes, a call of `put` a line. */
-void nst_smp_encode(const uint8_t *message, size_t bytes, nst_smp_put put, void *self);
+void nst_smp_encode(const uint8_t *message, size_t bytes, nst_smp_put_bytes put, void *self);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -93,7 +93,8 @@ typedef struct nst_smp_server {
 int nst_smp_server_init(nst_smp_server *server, const nst_smp_config *config, nst_error *err);
 
 /* Open the bundle that the store chooses; a trial that does not open is rejected, and the active one opened. NST_OK even
- * if there is none yet: the server works without, and says so where it matters. */
+ * if there is none: the server works without, and says so where it matters. `err` then tells why the last one that was tried
+ * did not open. */
 int nst_smp_server_boot(nst_smp_server *server, nst_error *err);
 
 /* Answer one message. Returns the bytes of the answer in `response` (at most `room`, which must be at least
@@ -108,13 +109,13 @@ typedef struct nst_smp_line {
     nst_smp_decoder decoder;
     uint8_t *response;
     size_t room;
-    nst_smp_put put;
+    nst_smp_put_bytes put;
     void *put_self;
 } nst_smp_line;
 
 /* `request` and `response` have server->config.buffer_bytes each, and `request` 2 more for the CRC. */
 void nst_smp_line_init(nst_smp_line *line, nst_smp_server *server, uint8_t *request,
-                       uint8_t *response, nst_smp_put put, void *put_self);
+                       uint8_t *response, nst_smp_put_bytes put, void *put_self);
 
 /* Take a byte from the line; a message that is complete is answered before the function returns. A run may take
  * bytes in its midst, from a place where the engine lets the platform work: an echo or a cancel is then answered at once,
