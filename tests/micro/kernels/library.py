@@ -1,7 +1,7 @@
-"""Builds the small-device kernels for this machine and calls them, so that tests can compare bytes.
+"""Builds the small-device kernels for this machine and calls them, so that tests compare bytes.
 
-`Library` runs an operator as the engine does: by its number, with the bytes of a parameter record and a
-list of tensors, after its check. Every tensor lies in memory of exactly its declared size.
+`Library` runs an operator as the engine does: by its number, with the bytes of a parameter record
+and a list of tensors, after its check.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Operator(ctypes.Structure):
     )
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The operator's check refused the parameters."""
 
 
@@ -118,14 +118,14 @@ class Library:
         `output` gives shape and dtype of the result; a fresh array is returned.
 
         Raises:
-            Refused: The check refused.
+            RefusedError: The check refused.
         """
         operator = self.operator(name)
         result = np.full_like(output, 85)
         tensors = [*(None if a is None else np.ascontiguousarray(a) for a in inputs), result]
         sizes = [0 if t is None else t.nbytes for t in tensors]
         if not self.check(name, params, sizes):
-            raise Refused(name)
+            raise RefusedError(name)
         record = _aligned(params)
         needed = int(operator.scratch_bytes(record.ctypes.data))
         if needed > 0 and self.check(name, params, sizes, needed - 1):
