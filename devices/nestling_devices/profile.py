@@ -482,7 +482,7 @@ def _thermal(parent: Table) -> Thermal | None:
     thermal = Thermal(
         resistance_k_per_w=table.number("resistance_k_per_w", minimum=1e-6, maximum=1e6),
         capacity_j_per_k=table.number("capacity_j_per_k", minimum=1e-6, maximum=1e9),
-        hysteresis_k=table.number("hysteresis_k", minimum=0.0, maximum=1000.0),
+        hysteresis_k=table.number("hysteresis_k", minimum=0.1, maximum=1000.0),
         maximum_c=table.number("maximum_c", minimum=_COLDEST_C, maximum=_HOTTEST_C),
     )
     table.finish()

@@ -100,6 +100,83 @@ class BudgetPolicy:
         return int(native.library().nst_policy_choose(byref(self._policy), deadline_us))
 
 
+class RationedPolicy:
+    """A budget policy that also makes a battery last until a moment, such as the evening.
+
+    The charge should fall in a straight line from what it is now to `reserve` at `end_s`. As long
+    as it is on or above that line, only deadlines count. Below it, a run may cost only a share of
+    what the largest path costs: 1 on the line, 0 where the part `band` of what should be left is
+    missing. A wide band gives more to bursts of use and can be short in the evening; a narrow one
+    saves early. Nothing need be known of the device: what was spent too much shows in the charge.
+
+    Args:
+        policy: Chooses under the deadline and the ration; holds costs.
+        paths: How many there are; the last one is the largest.
+        charge: Returns the battery's charge now, 0 to 1.
+        clock: Returns the time in seconds, e.g. `time.monotonic`.
+        end_s: On that clock: until when the battery has to last.
+        reserve: Charge to be left then.
+        band: Part of the planned charge, > 0; where that is missing, only the smallest path is
+            allowed.
+        up_margin: That of `policy`: a ration must let the largest path in, margin and all.
+
+    Raises:
+        ValueError: A parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        policy: BudgetPolicy,
+        paths: int,
+        charge: Callable[[], float],
+        clock: Callable[[], float],
+        *,
+        end_s: float,
+        reserve: float = 0.01,
+        band: float = 0.3,
+        up_margin: float = 0.85,
+    ) -> None:
+        if paths < 1 or not 0.0 <= reserve < 1.0 or not band > 0.0 or not up_margin > 0.0:
+            raise ValueError("a parameter of the ration is out of its range")
+        self._policy = policy
+        self._largest = paths - 1
+        self._charge = charge
+        self._clock = clock
+        self._start_s = clock()
+        self._start_charge = charge()
+        self._end_s = end_s
+        self._reserve = reserve
+        self._band = band
+        self._up_margin = up_margin
+
+    def planned_charge(self) -> float:
+        """Return what the line says for now; the reserve when the time is over."""
+        span = self._end_s - self._start_s
+        left = (self._end_s - self._clock()) / span if span > 0.0 else 0.0
+        return self._reserve + (self._start_charge - self._reserve) * max(0.0, left)
+
+    def share(self) -> float:
+        """Return what part of the largest path's cost a run may take now, 0 to 1."""
+        planned = self.planned_charge()
+        below = planned - self._charge()
+        if below <= 0.0:
+            return 1.0
+        allowed = self._band * (planned - self._reserve)
+        return max(0.0, 1.0 - below / allowed) if allowed > 0.0 else 0.0
+
+    def record(self, path: int, cost_us: float) -> None:
+        """As `BudgetPolicy.record`."""
+        self._policy.record(path, cost_us)
+
+    def choose(self, deadline_us: float) -> int:
+        """Return the path to run under a deadline and the ration."""
+        share = self.share()
+        largest_us = self._policy.cost_us(self._largest)
+        if share < 1.0 and largest_us is not None:
+            deadline_us = min(deadline_us, share * largest_us / self._up_margin)
+        return self._policy.choose(deadline_us)
+
+
 class CallbackPolicy:
     """A policy from a function of the deadline and the costs recorded last.
 

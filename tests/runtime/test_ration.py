@@ -1,0 +1,92 @@
+"""The ration: a battery's charge turned into a share of the largest path's cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from nestling_runtime.policy import BudgetPolicy, RationedPolicy
+
+COSTS_US = (10.0, 20.0, 40.0)
+
+
+class Battery:
+    """A charge and a clock that tests set."""
+
+    def __init__(self) -> None:
+        self.charge = 0.5
+        self.time_s = 100.0
+
+    def policy(self, *, reserve: float = 0.1, band: float = 0.25) -> RationedPolicy:
+        inner = BudgetPolicy(len(COSTS_US), minimum_stay_runs=0)
+        for path, cost in enumerate(COSTS_US):
+            inner.seed(path, cost)
+        return RationedPolicy(
+            inner,
+            len(COSTS_US),
+            lambda: self.charge,
+            lambda: self.time_s,
+            end_s=1100.0,
+            reserve=reserve,
+            band=band,
+        )
+
+
+def test_the_plan_is_a_line_from_now_to_the_reserve() -> None:
+    battery = Battery()
+    policy = battery.policy()
+    assert policy.planned_charge() == pytest.approx(0.5)
+    battery.time_s = 600.0
+    assert policy.planned_charge() == pytest.approx(0.3)
+    battery.time_s = 2000.0
+    assert policy.planned_charge() == pytest.approx(0.1)
+
+
+def test_the_share_falls_over_the_band() -> None:
+    battery = Battery()
+    policy = battery.policy()
+    assert policy.share() == 1.0
+    battery.time_s = 600.0  # 0.3 planned, of which 0.2 may be spent; the band is 0.05
+    for charge, share in ((0.4, 1.0), (0.3, 1.0), (0.275, 0.5), (0.25, 0.0), (0.0, 0.0)):
+        battery.charge = charge
+        assert policy.share() == pytest.approx(share)
+
+
+def test_on_the_line_only_the_deadline_counts() -> None:
+    policy = Battery().policy()
+    assert policy.choose(1000.0) == 2
+    assert policy.choose(30.0) == 1
+
+
+def test_below_the_line_paths_are_smaller_whatever_the_deadline() -> None:
+    battery = Battery()
+    policy = battery.policy()
+    battery.time_s = 600.0
+    battery.charge = 0.29  # a share of 0.8: 32 us
+    assert policy.choose(1000.0) == 1
+    assert policy.choose(5.0) == 0
+    battery.charge = 0.25
+    assert policy.choose(1000.0) == 0
+    battery.charge = 0.31
+    assert policy.choose(1000.0) == 2
+
+
+def test_when_the_time_is_over_the_reserve_is_kept() -> None:
+    battery = Battery()
+    policy = battery.policy()
+    battery.time_s, battery.charge = 1200.0, 0.2
+    assert policy.share() == 1.0
+    battery.charge = 0.09
+    assert policy.share() == 0.0
+
+
+def test_costs_reach_the_policy_inside() -> None:
+    inner = BudgetPolicy(1)
+    policy = RationedPolicy(inner, 1, lambda: 1.0, lambda: 0.0, end_s=1.0)
+    policy.record(0, 7.0)
+    assert inner.cost_us(0) == 7.0
+
+
+@pytest.mark.parametrize("wrong", [{"reserve": 1.0}, {"reserve": -0.1}, {"band": 0.0}])
+def test_a_parameter_out_of_range_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="ration"):
+        Battery().policy(**wrong)
