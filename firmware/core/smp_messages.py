@@ -1,11 +1,13 @@
-"""Turns smp.cddl into smp_messages.h and smp_messages.c: a struct and a table of members for each message.
+"""Turns smp.cddl into smp_messages.h and smp_messages.c: a struct and a table for each message.
 
-Run by CMake: `smp_messages.py smp.cddl FOLDER`. The CDDL is read by zcbor's own parser. Its generated decoders
-would take members in the order of the CDDL only, and need a few hundred bytes of code a message; with
-tables, one decoder and one encoder (smp_codec.c, on zcbor's runtime) serve all messages.
+Run by CMake: `smp_messages.py smp.cddl FOLDER`. The CDDL is read by zcbor's own parser. The
+decoders that zcbor generates would take members in the order of the CDDL only, and need a few
+hundred bytes of code a message; with tables, one decoder and one encoder (smp_codec.c, on zcbor's
+runtime) serve all of them.
 
-Numbers, texts, bytes and booleans are what they look like; an optional member `x` is accompanied by `has_x`. Lists of
-requests are bounded arrays. A list or map of an answer is a callback that gives out its entries.
+Numbers, texts, bytes and booleans are what they look like; an optional member `x` is accompanied
+by `has_x`. Lists of requests are bounded arrays. A list or map of an answer is a callback that
+gives out its entries.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zcbor import DataTranslator
+from zcbor import DataTranslator  # type: ignore[import-untyped]
 
 SCALARS = {
     "UINT": ("uint64_t", "NST_SMP_UINT"),
