@@ -68,7 +68,7 @@ def test_add(
 
     a, b = as_images(self, other)
     expected = ops.quantized_add(a, *first, b, *second, *last)
-    np.testing.assert_array_equal(nchw(result), expected.numpy())
+    np.testing.assert_array_equal(nchw(result.astype(np.int8)), expected.numpy())
 
 
 def test_add_every_pair_of_values() -> None:
@@ -98,7 +98,7 @@ def test_mul(pair: tuple[Int8, Int8], zeros: tuple[int, int, int], scale: float)
     result = library().run("mul", params, [self, other], output)
     a, b = as_images(self, other)
     expected = ops.quantized_mul(a, zeros[0], b, zeros[1], *last)
-    np.testing.assert_array_equal(nchw(result), expected.numpy())
+    np.testing.assert_array_equal(nchw(result.astype(np.int8)), expected.numpy())
 
 
 @settings(max_examples=100, deadline=None)
