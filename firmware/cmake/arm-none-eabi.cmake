@@ -22,7 +22,7 @@ elseif(NESTLING_CPU STREQUAL "cortex-m33")
 endif()
 set(CMAKE_C_FLAGS_INIT "${nestling_cpu_flags}")
 set(CMAKE_ASM_FLAGS_INIT "${nestling_cpu_flags}")
-set(CMAKE_C_FLAGS_RELEASE_INIT "-O2 -DNDEBUG")
+set(CMAKE_C_FLAGS_RELEASE "-O2 -DNDEBUG" CACHE STRING "Size counts: all of it has to fit into a few hundred KB")
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-nostartfiles --specs=nano.specs -Wl,--gc-sections -Wl,--fatal-warnings")
 
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)

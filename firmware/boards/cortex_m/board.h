@@ -20,4 +20,7 @@ int nst_board_get(void);
  * a clock of about one tick an instruction. */
 uint64_t nst_board_instructions(void);
 
+/* The board's large memory. A read or write just past its end faults. */
+uint8_t *nst_board_memory(uint32_t *out_bytes);
+
 #endif

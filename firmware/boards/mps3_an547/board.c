@@ -34,3 +34,9 @@ uint64_t nst_board_instructions(void) {
     }
     return (((uint64_t)high << 32) | low) * 125 / 128;
 }
+
+uint8_t *nst_board_memory(uint32_t *out_bytes) {
+    extern uint8_t nst_sram_free[], nst_sram_end[];
+    *out_bytes = (uint32_t)(nst_sram_end - nst_sram_free);
+    return nst_sram_free;
+}

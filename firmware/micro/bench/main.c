@@ -1,12 +1,97 @@
+/* kernel_bench: on its serial port, one JSON object a line.
+ *
+ *   {"shape": NAME, "macs": .., "fast": INSTRUCTIONS, "portable": INSTRUCTIONS, "mismatches": 0}   for each named shape
+ *   {"shape": "NAME/any-scale", ...}            the same with scales that need shifts
+ *   {"shape": KIND, "random": NUMBER, "mismatches": .., "params": [..]}   for each random shape that differs
+ *   {"random_shapes": COUNT, "mismatches": 0}   at the end
+ *
+ * The exit status is 0 when nothing differed. */
 #include "boards/cortex_m/board.h"
-static void print(const char*s){while(*s)nst_board_put((uint8_t)*s++);}
-static void number(uint32_t n){char b[12];int i=0;do{b[i++]=(char)('0'+n%10);n/=10;}while(n);while(i)nst_board_put((uint8_t)b[--i]);}
-int main(void){
-    print(nst_board_name);
-    uint64_t a=nst_board_instructions(), b=nst_board_instructions();
-    print(" ");number((uint32_t)(b-a));print("\n");
-    uint64_t c=nst_board_instructions();
-    __asm__ volatile(".rept 1000\n nop\n .endr");
-    uint64_t d=nst_board_instructions();
-    number((uint32_t)(d-c));print("\n");
-    return 0;}
+#include "micro/bench/layer.h"
+#include "micro/bench/shapes.h"
+
+#ifndef NESTLING_BENCH_RANDOM_SHAPES
+#define NESTLING_BENCH_RANDOM_SHAPES 1500u
+#endif
+
+static void print(const char *text) {
+    for (; *text != 0; ++text) {
+        nst_board_put((uint8_t)*text);
+    }
+}
+
+/* One member of an object: `before`, then the number. */
+static void print_number(const char *before, int64_t number) {
+    char digits[20];
+    uint32_t count = 0;
+    print(before);
+    if (number < 0) {
+        print("-");
+    }
+    uint64_t left = number < 0 ? (uint64_t)-number : (uint64_t)number;
+    do {
+        digits[count++] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    while (count > 0) {
+        nst_board_put((uint8_t)digits[--count]);
+    }
+}
+
+static void print_result(const bench_shape *shape, const char *suffix, const bench_result *result) {
+    print("{\"shape\": \"");
+    print(shape->name);
+    print(suffix);
+    print_number("\", \"macs\": ", (int64_t)result->macs);
+    print_number(", \"fast\": ", (int64_t)result->fast);
+    print_number(", \"portable\": ", (int64_t)result->portable);
+    print_number(", \"mismatches\": ", result->mismatches);
+    print("}\n");
+}
+
+static void print_failure(uint32_t number, const bench_shape *shape, uint32_t mismatches) {
+    print("{\"shape\": \"");
+    print(shape->name);
+    print_number("\", \"random\": ", number);
+    print_number(", \"mismatches\": ", mismatches);
+    print(", \"params\": [");
+    const int32_t *words = (const int32_t *)&shape->params;
+    const uint32_t count = shape->kind == BENCH_CONV2D      ? sizeof(nst_conv2d_params) / 4
+                           : shape->kind == BENCH_DEPTHWISE ? sizeof(nst_depthwise_params) / 4
+                                                            : sizeof(nst_linear_params) / 4;
+    for (uint32_t i = 0; i < count; ++i) {
+        print_number(i == 0 ? "" : ", ", words[i]);
+    }
+    print("]}\n");
+}
+
+int main(void) {
+    uint32_t bytes;
+    uint8_t *begin = nst_board_memory(&bytes);
+    const bench_memory memory = {begin, begin + bytes};
+    uint32_t random = 1;
+    uint32_t bad = 0;
+    for (uint32_t i = 0; i < bench_named_count; ++i) {
+        const bench_shape *shape = &bench_named_shapes[i];
+        bench_result result = bench_run_layer(shape, memory, BENCH_SCALES_USUAL, true, &random);
+        print_result(shape, "", &result);
+        bad += result.mismatches != 0;
+        result = bench_run_layer(shape, memory, BENCH_SCALES_ANY, true, &random);
+        print_result(shape, "/any-scale", &result);
+        bad += result.mismatches != 0;
+    }
+    uint32_t failures = 0;
+    for (uint32_t i = 0; i < NESTLING_BENCH_RANDOM_SHAPES; ++i) {
+        const bench_shape shape = bench_random_shape(&random);
+        const bench_scales scales = i % 3 == 0 ? BENCH_SCALES_ANY : BENCH_SCALES_USUAL;
+        const bench_result result = bench_run_layer(&shape, memory, scales, i % 2 == 0, &random);
+        if (result.mismatches != 0) {
+            ++failures;
+            print_failure(i, &shape, result.mismatches);
+        }
+    }
+    print_number("{\"random_shapes\": ", NESTLING_BENCH_RANDOM_SHAPES);
+    print_number(", \"mismatches\": ", failures);
+    print("}\n");
+    return bad + failures == 0 ? 0 : 1;
+}
