@@ -27,6 +27,9 @@ from nestling_devices.profile import (
     profiles,
 )
 from nestling_devices.registry import DeviceKind, list_devices, open_device
+from nestling_devices.urls import register
+
+register()
 
 __all__ = [
     "ClockLevel",

@@ -226,6 +226,15 @@ class Pipe:
         taken = self._library.nst_pipe_read(self.handle, buffer, size_bytes, wait_ms)
         return buffer.raw[:taken]
 
+    @property
+    def pending(self) -> int:
+        """Bytes that `read` would give at once.
+
+        Raises:
+            serial.SerialException: It is destroyed.
+        """
+        return int(self._library.nst_pipe_pending(self.handle))
+
     def cut_after(self, operations: int, cut: str = "before") -> None:
         """Let the power fail in a flash operation from now on: 1 is the next one, 0 is never.
 

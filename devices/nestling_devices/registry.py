@@ -6,7 +6,7 @@
 | `arm64` | the daemon for Arm Linux, emulated |
 | `m55` | the firmware on an emulated Cortex-M55 |
 | `serial:URL` | a board on a serial port: `serial:/dev/ttyACM0`, `serial:socket://10.0.0.7:4000` |
-| `sim:PROFILE` | a simulated device of a profile, on virtual time |
+| `sim:PROFILE` | a simulated device of a profile, on virtual time; with the options of its URL |
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nestling_devices.faults import Faults
 from nestling_devices.host import HostMachine
 from nestling_devices.machine import Machine, MachineOptions, Need, RemoteMachine
 from nestling_devices.profile import find_profile, profiles
+from nestling_devices.sim.board import SimulatedMachine, parse_url
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def make_machine(name: str, options: MachineOptions) -> Machine:
     if kind == "serial" and rest:
         return RemoteMachine(rest)
     if kind == "sim" and rest:
-        find_profile(rest)
-        return RemoteMachine(f"sim://{rest}")
+        profile, wanted = parse_url(f"sim://{rest}")
+        return SimulatedMachine(profile, wanted.with_machine(options), folder=options.folder)
     raise DeviceError(f"no device {name!r}", hint="`nestling devices` lists them")
 
 

@@ -171,6 +171,11 @@ class Tables:
             yield info
 
     @property
+    def handle(self) -> _Pointer[abi.Bundle]:
+        """The `nst_bundle *`, for other ctypes code; valid as long as the object is used."""
+        return self._handle
+
+    @property
     def name(self) -> str:
         """Name of the model."""
         return str(self._handle.contents.info.name)

@@ -78,6 +78,20 @@ def requirements(profile: DeviceProfile) -> tuple[Compute, Power]:
     return profile.compute, profile.power
 
 
+def check_threads(profile: DeviceProfile, threads: int) -> None:
+    """Check that a device has that many cores.
+
+    Raises:
+        NestlingError: It does not.
+    """
+    if threads < 1 or (profile.cores and threads > profile.cores):
+        raise NestlingError(
+            f"{profile.name} cannot run that many threads",
+            expected=f"1 to {profile.cores or 'any number'}",
+            actual=threads,
+        )
+
+
 class CostModel:
     """Turns stages and paths of a bundle into work on a device.
 
@@ -104,12 +118,7 @@ class CostModel:
         measured_us: Mapping[str, float] | None = None,
     ) -> None:
         self._compute, _ = requirements(profile)
-        if threads < 1 or (profile.cores and threads > profile.cores):
-            raise NestlingError(
-                f"{profile.name} cannot run that many threads",
-                expected=f"1 to {profile.cores or 'any number'}",
-                actual=threads,
-            )
+        check_threads(profile, threads)
         self._profile = profile
         self._tables = tables
         self._threads = threads
