@@ -2,14 +2,21 @@
 
 #include "micro/kernels/check.h"
 #include "micro/kernels/requantize.h"
+#include "micro/kernels/rows_dsp.h"
 #include "micro/kernels/taps.h"
 #include "micro/kernels/variant.h"
 
 static uint64_t scratch_need(const nst_conv2d_params *p) {
     const nst_matrix matrix = nst_conv2d_matrix(p);
-    return p->layout == NST_LAYOUT_MVE
-               ? 2 * matrix.runs * nst_padded_run_bytes(matrix.layout, matrix.run_bytes)
-               : 0;
+    const uint64_t run_bytes = nst_padded_run_bytes(matrix.layout, matrix.run_bytes);
+    if (p->layout == NST_LAYOUT_MVE) {
+        return 2 * matrix.runs * run_bytes;
+    }
+    if (p->layout != NST_LAYOUT_DSP || p->runs != 1) {
+        return 0;
+    }
+    const bool gathers = p->input_channels / p->groups % 4 != 0;
+    return nst_dsp_columns_bytes(3, run_bytes) + (gathers ? run_bytes : 0);
 }
 
 static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {

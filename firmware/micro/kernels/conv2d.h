@@ -39,7 +39,8 @@ typedef struct nst_conv2d_params {
 
 extern const nst_operator nst_operator_conv2d;
 
-/* Scratch: with NST_LAYOUT_MVE two columns of padded taps, 4 bytes of slack; otherwise none. The same in every build. */
+/* Scratch: with NST_LAYOUT_MVE two columns of padded taps, 4 bytes of slack; with NST_LAYOUT_DSP three columns of 16-bit
+ * taps, and one of bytes where channels are no multiple of 4; otherwise none. The same in every build. */
 void nst_conv2d_run(const void *params, void *const *tensors, void *scratch);
 
 /* In every build, for every layout. */

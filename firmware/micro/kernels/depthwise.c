@@ -1,11 +1,15 @@
 #include "micro/kernels/depthwise.h"
 
 #include "micro/kernels/check.h"
+#include "micro/kernels/depthwise_dsp.h"
 #include "micro/kernels/requantize.h"
 #include "micro/kernels/taps.h"
 #include "micro/kernels/variant.h"
 
 static uint64_t scratch_need(const nst_depthwise_params *p) {
+    if (p->layout == NST_LAYOUT_DSP) {
+        return nst_dsp_lines_bytes(p);
+    }
     if (p->layout != NST_LAYOUT_MVE || p->channel_multiplier != 1) {
         return 0;
     }

@@ -35,8 +35,8 @@ typedef struct nst_depthwise_params {
 
 extern const nst_operator nst_operator_depthwise;
 
-/* Scratch: with NST_LAYOUT_MVE one pixel of padding and a pointer for each tap; otherwise none. The same in every
- * build. */
+/* Scratch: with NST_LAYOUT_MVE one pixel of padding and a pointer for each tap; with NST_LAYOUT_DSP four planes, see
+ * depthwise_dsp.h; otherwise none. The same in every build. */
 void nst_depthwise_run(const void *params, void *const *tensors, void *scratch);
 
 /* In every build, for every layout. */

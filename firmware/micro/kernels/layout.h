@@ -12,11 +12,16 @@
  *   NST_LAYOUT_MVE    runs padded with zeros to 16 taps, rows to a multiple of 4. Four rows at a time: 16 taps of row 0, of
  *                     row 1, 2, 3, then the next 16 taps of row 0. Channels: bias[4], multiplier[4], scale[4] for
  *                     each four rows.
+ *   NST_LAYOUT_DSP    rows in one piece (one run), padded with zeros to 4 taps and to an even number of rows. Two rows a and b at
+ *                     a time; 4 taps of both are the bytes a0 b0 a2 b2, a1 b1 a3 b3, those of a with their sign
+ *                     bit turned over (a + 128 as an unsigned byte): a halfword is 256 * b + (a + 128). Channels as in
+ *                     ROWS. No accumulator reaches 2^30, whatever the input, and a second multiplier is below 2^30.
  *
  * Depthwise: one weight for each tap and output channel.
  *   NST_LAYOUT_ROWS   [tap][channel], nothing padded. Channels as above.
  *   NST_LAYOUT_MVE    16 channels at a time, padded with zeros: [tap][16]. Channels: bias[16], multiplier[16],
  *                     scale[16] for each sixteen, in the order 0 4 8 12, 2 6 10 14, 1 5 9 13, 3 7 11 15.
+ *   NST_LAYOUT_DSP    as NST_LAYOUT_ROWS, with the bounds of NST_LAYOUT_DSP above.
  */
 #ifndef NESTLING_MICRO_KERNELS_LAYOUT_H
 #define NESTLING_MICRO_KERNELS_LAYOUT_H
@@ -27,6 +32,7 @@
 typedef enum nst_layout {
     NST_LAYOUT_ROWS = 0,
     NST_LAYOUT_MVE = 1,
+    NST_LAYOUT_DSP = 2,
     NST_LAYOUT_COUNT,
 } nst_layout;
 
@@ -51,12 +57,16 @@ static inline uint64_t nst_round_up(uint64_t value, uint32_t multiple) {
 
 /* Bytes between the starts of two runs in a row of `layout`, as the kernels count taps. */
 static inline uint64_t nst_padded_run_bytes(nst_layout layout, uint64_t run_bytes) {
-    return layout == NST_LAYOUT_MVE ? nst_round_up(run_bytes, 16) : run_bytes;
+    return layout == NST_LAYOUT_MVE   ? nst_round_up(run_bytes, 16)
+           : layout == NST_LAYOUT_DSP ? nst_round_up(run_bytes, 4)
+                                      : run_bytes;
 }
 
 /* Bytes of a whole matrix; rows, runs and run_bytes below 2^20 and their product below 2^40. */
 static inline uint64_t nst_matrix_bytes(nst_matrix matrix) {
-    uint64_t rows = matrix.layout == NST_LAYOUT_MVE ? nst_round_up(matrix.rows, 4) : matrix.rows;
+    uint64_t rows = matrix.layout == NST_LAYOUT_MVE   ? nst_round_up(matrix.rows, 4)
+                    : matrix.layout == NST_LAYOUT_DSP ? nst_round_up(matrix.rows, 2)
+                                                      : matrix.rows;
     return rows * matrix.runs * nst_padded_run_bytes(matrix.layout, matrix.run_bytes);
 }
 
@@ -76,7 +86,18 @@ static inline nst_channel nst_matrix_channel(nst_layout layout, const int32_t *c
     return (nst_channel){one[0], one[1], one[2]};
 }
 
-/* Where tap `tap` of run `run` of row `row` lies; *count is lowered to the taps that follow without a gap. */
+/* One weight of a matrix in NST_LAYOUT_DSP. */
+static inline int32_t nst_matrix_dsp_weight(nst_matrix matrix, const int8_t *weights, uint32_t row,
+                                            uint32_t run, uint32_t tap) {
+    static const uint8_t place[4] = {0, 4, 2, 6}; /* of taps 0, 1, 2, 3 modulo 4 */
+    uint32_t run_fours = (matrix.run_bytes + 3) / 4;
+    uint32_t four = (row / 2 * matrix.runs + run) * run_fours + tap / 4;
+    uint8_t byte = (uint8_t)weights[four * 8 + place[tap % 4] + row % 2];
+    return row % 2 == 0 ? byte - 128 : (int8_t)byte;
+}
+
+/* Where tap `tap` of run `run` of row `row` lies; *count is lowered to the taps that follow without a gap. Not for
+ * NST_LAYOUT_DSP, whose weights are not plain bytes. */
 static inline const int8_t *nst_matrix_taps(nst_matrix matrix, const int8_t *weights, uint32_t row,
                                             uint32_t run, uint32_t tap, uint32_t *count) {
     if (matrix.layout == NST_LAYOUT_MVE) {
@@ -94,6 +115,12 @@ static inline uint32_t nst_matrix_dot(nst_matrix matrix, const int8_t *weights, 
                                       uint32_t run, uint32_t tap, const int8_t *input,
                                       uint32_t count) {
     uint32_t sum = 0;
+    if (matrix.layout == NST_LAYOUT_DSP) {
+        for (uint32_t i = 0; i < count; ++i) {
+            sum += (uint32_t)(input[i] * nst_matrix_dsp_weight(matrix, weights, row, run, tap + i));
+        }
+        return sum;
+    }
     while (count > 0) {
         uint32_t here = count;
         const int8_t *taps = nst_matrix_taps(matrix, weights, row, run, tap, &here);
@@ -111,6 +138,12 @@ static inline uint32_t nst_matrix_dot(nst_matrix matrix, const int8_t *weights, 
 static inline uint32_t nst_matrix_sum(nst_matrix matrix, const int8_t *weights, uint32_t row,
                                       uint32_t run, uint32_t tap, uint32_t count) {
     uint32_t sum = 0;
+    if (matrix.layout == NST_LAYOUT_DSP) {
+        for (uint32_t i = 0; i < count; ++i) {
+            sum += (uint32_t)nst_matrix_dsp_weight(matrix, weights, row, run, tap + i);
+        }
+        return sum;
+    }
     while (count > 0) {
         uint32_t here = count;
         const int8_t *taps = nst_matrix_taps(matrix, weights, row, run, tap, &here);

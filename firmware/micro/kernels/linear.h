@@ -21,7 +21,8 @@ typedef struct nst_linear_params {
 
 extern const nst_operator nst_operator_linear;
 
-/* Scratch: with NST_LAYOUT_MVE two rows of padded inputs; otherwise none. The same in every build. */
+/* Scratch: with NST_LAYOUT_MVE two rows of padded inputs; with NST_LAYOUT_DSP three rows of 16-bit inputs, one for fewer
+ * than three batches; otherwise none. The same in every build. */
 void nst_linear_run(const void *params, void *const *tensors, void *scratch);
 
 /* In every build, for every layout. */

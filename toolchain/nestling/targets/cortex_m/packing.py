@@ -30,6 +30,7 @@ class Layout(IntEnum):
 
     ROWS = 0
     MVE = 1
+    DSP = 2
 
 
 class Scaling(IntEnum):
@@ -62,6 +63,11 @@ class PackedWeights:
 _VECTOR = 16
 _BLOCK = 4
 
+# With the DSP extension: taps and rows that one block interleaves, and the order of its taps.
+_FOUR = 4
+_PAIR = 2
+_HALVES = [0, 2, 1, 3]
+
 # Channels of sixteen in the order in which widening twice leaves them: see layout.h.
 _SIXTEEN = np.array([c for first in (0, 2, 1, 3) for c in range(first, 16, 4)])
 
@@ -89,9 +95,9 @@ def pack_conv2d(
     """
     outputs, height, width, inputs = weight.shape
     rows = weight.reshape(outputs, -1)
-    layout = _layout(isa)
-    runs = height if layout is Layout.MVE and _direct_pays(height, width * inputs) else 1
     numbers = _fold(rows, bias, multipliers, shifts, input_offset)
+    layout = _layout(isa, numbers, rows)
+    runs = height if layout is Layout.MVE and _direct_pays(height, width * inputs) else 1
     scaling = _respell(numbers, rows, layout)
     weights, channels = [], []
     for group in range(groups):
@@ -135,11 +141,11 @@ def pack_linear(
             hint="quantise weights symmetrically",
         )
     rows = shifted.astype(np.int8)
-    layout = _layout(isa)
     if kernel_sum is not None:
         numbers = _fold(rows, kernel_sum, multipliers, shifts, 0)
     else:
         numbers = _fold(rows, bias, multipliers, shifts, input_offset)
+    layout = _layout(isa, numbers, rows)
     scaling = _respell(numbers, rows, layout)
     return PackedWeights(
         _pack_matrix(rows[:, np.newaxis, :], layout),
@@ -170,13 +176,13 @@ def pack_depthwise(
     """
     channels = weight.shape[3]
     taps = weight.reshape(-1, channels)
-    layout = _layout(isa)
+    numbers = _fold(taps.T, bias, multipliers, shifts, input_offset)
+    layout = _layout(isa, numbers, taps.T)
     if layout is Layout.MVE and taps.size and taps.min() == -128:
         # Two products of -128 * -128 do not fit the 16 bits in which the vector kernel adds them.
         layout = Layout.ROWS
-    numbers = _fold(taps.T, bias, multipliers, shifts, input_offset)
     scaling = _respell(numbers, taps.T, layout)
-    if layout is Layout.ROWS:
+    if layout is not Layout.MVE:
         return PackedWeights(taps.ravel(), numbers.ravel(), layout, scaling)
     padded = _pad_to(taps, 1, _VECTOR)
     blocks = padded.reshape(len(taps), -1, _VECTOR).transpose(1, 0, 2)
@@ -184,8 +190,13 @@ def pack_depthwise(
     return PackedWeights(blocks.ravel(), sixteens.transpose(0, 2, 1).ravel(), layout, scaling)
 
 
-def _layout(isa: Isa) -> Layout:
-    return Layout.MVE if isa == "mve" else Layout.ROWS
+def _layout(isa: Isa, numbers: Int32, rows: Int8) -> Layout:
+    """Choose a layout; `numbers` as from `_fold`, `rows` [rows, taps]."""
+    if isa == "mve":
+        return Layout.MVE
+    if isa == "dsp" and (_largest(numbers, rows) < 2**30).all():
+        return Layout.DSP
+    return Layout.ROWS
 
 
 def _padded(count: int) -> int:
@@ -225,6 +236,13 @@ def _fold(
     return numbers
 
 
+def _largest(numbers: Int32, rows: Int8) -> NDArray[np.int64]:
+    """Return [rows]: what no accumulator exceeds in size, whatever the input."""
+    largest: NDArray[np.int64] = np.abs(numbers[:, 0].astype(np.int64))
+    largest += 128 * np.abs(rows.astype(np.int64)).sum(axis=1)
+    return largest
+
+
 def _respell(numbers: Int32, rows: Int8, layout: Layout) -> Scaling:
     """Turn the shifts into second multipliers, in place, if that is exact for every channel.
 
@@ -235,10 +253,12 @@ def _respell(numbers: Int32, rows: Int8, layout: Layout) -> Scaling:
         return Scaling.SHIFT
     multipliers = numbers[:, 1].astype(np.int64)
     n = -numbers[:, 2].astype(np.int64)
-    largest = np.abs(numbers[:, 0].astype(np.int64)) + 128 * np.abs(rows.astype(np.int64)).sum(1)
+    largest = _largest(numbers, rows)
     high = ((largest * np.maximum(multipliers, 0)) >> 31) + 1
     zero = multipliers == 0
-    possible = (n >= 1) & (n <= 30) & (multipliers > 0) & (largest < 2**31)
+    # The DSP kernels double the second multiplier, which then fits 32 bits from n = 2 on.
+    lowest = 2 if layout is Layout.DSP else 1
+    possible = (n >= lowest) & (n <= 30) & (multipliers > 0) & (largest < 2**31)
     limit = np.int64(1) << (31 - np.clip(n, 1, 30))
     exact = zero | (possible & ((n <= 11) | (high < limit)))
     if not exact.all():
@@ -251,14 +271,25 @@ def _pack_matrix(rows: Int8, layout: Layout) -> Int8:
     """Flatten [rows, runs, taps of a run]."""
     if layout is Layout.ROWS:
         return rows.ravel()
+    if layout is Layout.DSP:
+        return _pack_pairs(rows)
     padded = _pad_to(_pad_to(rows, 2, _VECTOR), 0, _BLOCK)
     vectors = padded.reshape(len(padded) // _BLOCK, _BLOCK, -1, _VECTOR)
     return vectors.transpose(0, 2, 1, 3).ravel().astype(np.int8)
 
 
+def _pack_pairs(rows: Int8) -> Int8:
+    """Flatten [rows, runs, taps of a run] for the DSP extension."""
+    padded = _pad_to(_pad_to(rows, 2, _FOUR), 0, _PAIR).astype(np.int8)
+    fours = padded.reshape(len(padded) // _PAIR, _PAIR, -1, _FOUR)[..., _HALVES]
+    fours[:, 0] ^= np.int8(-128)  # a + 128 as an unsigned byte
+    pairs: Int8 = fours.transpose(0, 2, 3, 1).ravel()
+    return pairs
+
+
 def _pack_channels(numbers: Int32, layout: Layout, block: int) -> Int32:
     """Flatten [rows, 3]."""
-    if layout is Layout.ROWS:
+    if layout is not Layout.MVE:
         return numbers.ravel()
     blocks = _pad_to(numbers, 0, block).reshape(-1, block, 3)
     return blocks.transpose(0, 2, 1).ravel().astype(np.int32)
