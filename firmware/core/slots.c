@@ -262,7 +262,8 @@ int nst_store_slot_state(const nst_store *store, uint32_t slot, nst_store_slot *
         out->state = is_pending(store)                 ? NST_STORE_PENDING
                      : is_trial(store) && out->running ? NST_STORE_TRYING
                                                        : NST_STORE_COMPLETE;
-    } else if (nst_store_marked(store, NST_MARK_WRITING)) {
+    } else if (nst_store_marked(store, NST_MARK_WRITING) &&
+               !nst_store_marked(store, NST_MARK_CONFIRMED)) {
         out->state = NST_STORE_WRITING;
     }
     if (out->state >= NST_STORE_COMPLETE && nst_store_find(store, slot, &out->place)) {

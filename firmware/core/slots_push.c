@@ -113,8 +113,7 @@ int nst_store_push_head(nst_store *store, uint64_t off, const void *data, size_t
 
 /* A push is under way and its head is there. */
 static int need_head(nst_store *store, nst_error *err) {
-    if (store->update.kind != NST_UPDATE_PUSH || store->update.complete ||
-        !head_is_written(store)) {
+    if (store->update.kind != NST_UPDATE_PUSH || !head_is_written(store)) {
         return nst_store_fail(err, NST_E_STATE, 0, 0, "the head of the bundle has not been sent");
     }
     return open_heads(store, err);

@@ -1,3 +1,4 @@
+from core.device import device
 from core.server import reader
 
-__all__ = ["reader"]
+__all__ = ["device", "reader"]
