@@ -1,0 +1,35 @@
+/* The inner loops of depthwise on MVE, in assembly (depthwise_mve.S): all channels of one or several output
+ * positions, from pointers to their taps. */
+#ifndef NESTLING_MICRO_KERNELS_DEPTHWISE_MVE_H
+#define NESTLING_MICRO_KERNELS_DEPTHWISE_MVE_H
+
+#include <stdint.h>
+
+/* What all positions share. The order of fields is known to depthwise_mve.S. */
+typedef struct nst_depthwise_job {
+    const int8_t *weights;   /* NST_LAYOUT_MVE */
+    const int32_t *channels; /* NST_LAYOUT_MVE */
+    uint32_t blocks;         /* whole sixteens of channels */
+    uint32_t tail;           /* channels that are left */
+    int32_t zero_point;      /* of the output */
+    int32_t low;             /* activation */
+    int32_t high;
+    uint32_t scaling; /* nst_scaling */
+} nst_depthwise_job;
+
+/* Positions of a 3 x 3 kernel along a row: tap i of the first one is at taps[i], channel 0, and steps[i / 3] bytes
+ * further for each position. */
+typedef struct nst_depthwise_strip {
+    const int8_t *taps[9];
+    uint32_t steps[3];
+    uint32_t positions; /* at least 1 */
+    int8_t *output;
+} nst_depthwise_strip;
+
+void nst_depthwise_mve_3x3(const nst_depthwise_job *job, const nst_depthwise_strip *strip);
+
+/* One position of any kernel. */
+void nst_depthwise_mve_any(const nst_depthwise_job *job, const int8_t *const *taps, uint32_t count,
+                           int8_t *output);
+
+#endif
