@@ -8,6 +8,8 @@
 
 #if NST_MVE
 #define FAST_LAYOUT NST_LAYOUT_MVE
+#elif NST_DSP
+#define FAST_LAYOUT NST_LAYOUT_DSP
 #else
 #define FAST_LAYOUT NST_LAYOUT_ROWS
 #endif
@@ -126,20 +128,30 @@ static uint32_t channels_bytes(const bench_shape *shape, const bench_params *par
     return v.groups * (uint32_t)nst_matrix_channels_bytes((nst_layout)layout, v.rows / v.groups);
 }
 
-/* Where weight `tap` of output channel `row` lies. */
-static int8_t *weight_at(const bench_shape *shape, const bench_params *params, int8_t *weights,
-                         uint32_t row, uint32_t tap) {
+static void set_weight(const bench_shape *shape, const bench_params *params, int8_t *weights,
+                       uint32_t row, uint32_t tap, int8_t weight) {
     uint32_t one = 1;
     if (shape->kind == BENCH_DEPTHWISE) {
         const view v = view_of(shape);
-        return (int8_t *)nst_depthwise_weight((nst_layout)params->depthwise.layout, weights, v.taps,
-                                              v.rows, tap, row);
+        uint32_t step;
+        const int8_t *first = nst_depthwise_taps((nst_layout)params->depthwise.layout, weights,
+                                                 v.taps, v.rows, row, &step);
+        *(int8_t *)(first + tap * step) = weight;
+        return;
     }
     const nst_matrix matrix = shape->kind == BENCH_CONV2D ? nst_conv2d_matrix(&params->conv2d)
                                                           : nst_linear_matrix(&params->linear);
     weights += row / matrix.rows * nst_matrix_bytes(matrix);
-    return (int8_t *)nst_matrix_taps(matrix, weights, row % matrix.rows, tap / matrix.run_bytes,
-                                     tap % matrix.run_bytes, &one);
+    row %= matrix.rows;
+    if (matrix.layout == NST_LAYOUT_DSP) {
+        static const uint8_t place[4] = {0, 4, 2, 6};
+        const uint32_t fours = (matrix.run_bytes + 3) / 4;
+        int8_t *four = weights + (row / 2 * fours + tap / 4) * 8;
+        four[place[tap % 4] + row % 2] = (int8_t)(row % 2 == 0 ? weight ^ -128 : weight);
+        return;
+    }
+    *(int8_t *)nst_matrix_taps(matrix, weights, row, tap / matrix.run_bytes, tap % matrix.run_bytes,
+                               &one) = weight;
 }
 
 /* Where the three numbers of output channel `row` lie. */
@@ -211,7 +223,7 @@ static uint32_t count_spoiled(const uint8_t *guard) {
 bench_result bench_run_layer(const bench_shape *shape, bench_memory memory, bench_scales scales,
                              bool input_at_edge, uint32_t *random) {
     const view v = view_of(shape);
-    const bool twice = FAST_LAYOUT == NST_LAYOUT_MVE && scales == BENCH_SCALES_USUAL;
+    const bool twice = FAST_LAYOUT != NST_LAYOUT_ROWS && scales == BENCH_SCALES_USUAL;
     const bench_params plain = with_layout(shape, false, NST_SCALING_SHIFT);
     const bench_params fast =
         with_layout(shape, true, twice ? NST_SCALING_TWICE : NST_SCALING_SHIFT);
@@ -252,9 +264,12 @@ bench_result bench_run_layer(const bench_shape *shape, bench_memory memory, benc
         }
         set_channel(shape, &fast, fast_channels, row, channel);
         for (uint32_t tap = 0; tap < v.taps; ++tap) {
-            const int8_t weight = (int8_t)((int32_t)(bench_random(random) % 255) - 127);
-            *weight_at(shape, &plain, plain_weights, row, tap) = weight;
-            *weight_at(shape, &fast, fast_weights, row, tap) = weight;
+            int8_t weight = (int8_t)bench_random(random);
+            if (FAST_LAYOUT == NST_LAYOUT_MVE && weight == -128) {
+                weight = 127; /* the compiler of plans gives depthwise with -128 another layout */
+            }
+            set_weight(shape, &plain, plain_weights, row, tap, weight);
+            set_weight(shape, &fast, fast_weights, row, tap, weight);
         }
     }
     memset(guarded, GUARD, v.output_bytes + 2 * GUARD_BYTES);
