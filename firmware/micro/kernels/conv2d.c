@@ -59,64 +59,104 @@ const nst_operator nst_operator_conv2d = {
     .run = nst_conv2d_run,
 };
 
-/* The sum over all taps of one output channel at one position; `image` points at the group's first channel. */
-static uint32_t sum_of_taps(const nst_conv2d_params *p, nst_matrix matrix, const int8_t *weights,
-                            uint32_t row, const int8_t *image, int32_t top, int32_t left) {
+/* The window of one position: kernel rows [ys] and columns [xs] lie in the image. */
+typedef struct window {
+    nst_tap_range ys;
+    nst_tap_range xs;
+    int32_t top;
+    int32_t left;
+} window;
+
+/* Kernel row `ky` begins at this tap of its run. */
+static inline uint32_t first_tap(const nst_conv2d_params *p, uint32_t ky, uint32_t channels) {
+    return p->runs == 1 ? ky * p->kernel_width * channels : 0;
+}
+
+/* Taps that lie in the image; `image` points at the group's first channel. */
+static uint32_t sum_inside(const nst_conv2d_params *p, nst_matrix matrix, const window *w,
+                           const int8_t *weights, uint32_t row, const int8_t *image) {
     const uint32_t channels = p->input_channels / p->groups;
+    /* Neighbours in one piece are multiplied in one piece. */
+    const uint32_t piece = p->dilation_width == 1 && p->groups == 1 ? w->xs.end - w->xs.begin : 1;
     uint32_t sum = 0;
-    for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
-        const int32_t y = top + (int32_t)(ky * p->dilation_height);
-        const bool inside = y >= 0 && y < (int32_t)p->input_height;
-        const uint32_t run = p->runs == 1 ? 0 : ky;
-        const uint32_t first = p->runs == 1 ? ky * p->kernel_width * channels : 0;
-        for (uint32_t kx = 0; kx < p->kernel_width; ++kx) {
-            const int32_t x = left + (int32_t)(kx * p->dilation_width);
-            const uint32_t tap = first + kx * channels;
-            if (inside && x >= 0 && x < (int32_t)p->input_width) {
-                const int8_t *pixel =
-                    image + ((uint32_t)y * p->input_width + (uint32_t)x) * p->input_channels;
-                sum += nst_matrix_dot(matrix, weights, row, run, tap, pixel, channels);
-            } else {
-                sum += (uint32_t)p->input_zero_point *
-                       nst_matrix_sum(matrix, weights, row, run, tap, channels);
-            }
+    for (uint32_t ky = w->ys.begin; ky < w->ys.end; ++ky) {
+        const uint32_t y = (uint32_t)(w->top + (int32_t)(ky * p->dilation_height));
+        const uint32_t first = first_tap(p, ky, channels);
+        for (uint32_t kx = w->xs.begin; kx < w->xs.end; kx += piece) {
+            const uint32_t x = (uint32_t)(w->left + (int32_t)(kx * p->dilation_width));
+            const int8_t *pixel = image + (y * p->input_width + x) * p->input_channels;
+            sum += nst_matrix_dot(matrix, weights, row, p->runs == 1 ? 0 : ky,
+                                  first + kx * channels, pixel, piece * channels);
         }
     }
     return sum;
 }
 
+/* The weights of taps that do not. */
+static uint32_t sum_outside(const nst_conv2d_params *p, nst_matrix matrix, const window *w,
+                            const int8_t *weights, uint32_t row) {
+    const uint32_t channels = p->input_channels / p->groups;
+    uint32_t sum = 0;
+    for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
+        const bool inside = ky >= w->ys.begin && ky < w->ys.end;
+        const uint32_t run = p->runs == 1 ? 0 : ky;
+        const uint32_t first = first_tap(p, ky, channels);
+        const uint32_t begin = inside ? w->xs.begin : p->kernel_width;
+        const uint32_t end = inside ? w->xs.end : p->kernel_width;
+        sum += nst_matrix_sum(matrix, weights, row, run, first, begin * channels);
+        sum += nst_matrix_sum(matrix, weights, row, run, first + end * channels,
+                              (p->kernel_width - end) * channels);
+    }
+    return sum;
+}
+
+/* One group of output channels at one position. */
+static void run_position(const nst_conv2d_params *p, nst_matrix matrix, const window *w,
+                         const int8_t *image, const int8_t *weights, const int32_t *channels,
+                         int8_t *output) {
+    const bool whole = w->ys.begin == 0 && w->ys.end == p->kernel_height && w->xs.begin == 0 &&
+                       w->xs.end == p->kernel_width;
+    for (uint32_t row = 0; row < matrix.rows; ++row) {
+        const nst_channel channel = nst_matrix_channel(matrix.layout, channels, row);
+        uint32_t sum = (uint32_t)channel.bias + sum_inside(p, matrix, w, weights, row, image);
+        if (!whole) {
+            sum += (uint32_t)p->input_zero_point * sum_outside(p, matrix, w, weights, row);
+        }
+        const int32_t value =
+            nst_rescale((int32_t)sum, (nst_scaling)p->scaling, channel.multiplier, channel.scale);
+        output[row] =
+            nst_to_int8(value, p->output_zero_point, p->activation_min, p->activation_max);
+    }
+}
+
 void nst_conv2d_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
-    const nst_conv2d_params *p = params;
+    /* A copy, which no write to the output can change. */
+    const nst_conv2d_params copy = *(const nst_conv2d_params *)params;
+    const nst_conv2d_params *p = &copy;
     const nst_matrix matrix = nst_conv2d_matrix(p);
-    const uint32_t image_bytes = p->input_height * p->input_width * p->input_channels;
+    const uint32_t weights_bytes = (uint32_t)nst_matrix_bytes(matrix);
     const uint32_t channel_words =
         (uint32_t)nst_matrix_channels_bytes(matrix.layout, matrix.rows) / sizeof(int32_t);
     const int8_t *image = tensors[0];
     int8_t *output = tensors[3];
-    for (uint32_t batch = 0; batch < p->batches; ++batch, image += image_bytes) {
+    for (uint32_t batch = 0; batch < p->batches; ++batch) {
         for (uint32_t position = 0; position < p->output_height * p->output_width; ++position) {
-            const uint32_t i = position / p->output_width;
-            const uint32_t j = position % p->output_width;
-            const int32_t top = (int32_t)(i * p->stride_height) - (int32_t)p->pad_height;
-            const int32_t left = (int32_t)(j * p->stride_width) - (int32_t)p->pad_width;
-            const int8_t *weights = tensors[1];
-            const int32_t *channels = tensors[2];
+            window w;
+            w.top =
+                (int32_t)(position / p->output_width * p->stride_height) - (int32_t)p->pad_height;
+            w.left =
+                (int32_t)(position % p->output_width * p->stride_width) - (int32_t)p->pad_width;
+            w.ys = nst_taps_inside(w.top, p->input_height, p->kernel_height, p->dilation_height);
+            w.xs = nst_taps_inside(w.left, p->input_width, p->kernel_width, p->dilation_width);
             for (uint32_t group = 0; group < p->groups; ++group) {
-                const int8_t *first = image + group * (p->input_channels / p->groups);
-                for (uint32_t row = 0; row < matrix.rows; ++row) {
-                    nst_channel channel = nst_matrix_channel(matrix.layout, channels, row);
-                    uint32_t sum = (uint32_t)channel.bias +
-                                   sum_of_taps(p, matrix, weights, row, first, top, left);
-                    int32_t value = nst_rescale((int32_t)sum, (nst_scaling)p->scaling,
-                                                channel.multiplier, channel.scale);
-                    *output++ = nst_to_int8(value, p->output_zero_point, p->activation_min,
-                                            p->activation_max);
-                }
-                weights += nst_matrix_bytes(matrix);
-                channels += channel_words;
+                run_position(p, matrix, &w, image + group * (p->input_channels / p->groups),
+                             (const int8_t *)tensors[1] + group * weights_bytes,
+                             (const int32_t *)tensors[2] + group * channel_words, output);
+                output += matrix.rows;
             }
         }
+        image += p->input_height * p->input_width * p->input_channels;
     }
 }
 

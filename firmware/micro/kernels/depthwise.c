@@ -54,47 +54,101 @@ const nst_operator nst_operator_depthwise = {
     .run = nst_depthwise_run,
 };
 
-/* One output position: all channels. */
-static void run_position(const nst_depthwise_params *p, const int8_t *image, const int8_t *weights,
-                         const int32_t *channels, int32_t top, int32_t left, int8_t *output) {
+/* The window of one position: kernel rows [ys] and columns [xs] lie in the image. */
+typedef struct window {
+    nst_tap_range ys;
+    nst_tap_range xs;
+} window;
+
+/* The weights of one channel: tap i at first[i * step]. */
+typedef struct plane {
+    const int8_t *first;
+    uint32_t step;
+} plane;
+
+/* Taps that lie in the image, the first of them at `pixel`. */
+static uint32_t sum_inside(const nst_depthwise_params *p, const window *w, plane weights,
+                           const int8_t *pixel) {
+    const uint32_t line_bytes = p->dilation_height * p->input_width * p->input_channels;
+    const uint32_t pixel_bytes = p->dilation_width * p->input_channels;
+    uint32_t sum = 0;
+    for (uint32_t ky = w->ys.begin; ky < w->ys.end; ++ky, pixel += line_bytes) {
+        const int8_t *weight = weights.first + (ky * p->kernel_width + w->xs.begin) * weights.step;
+        const int8_t *at = pixel;
+        for (uint32_t left = w->xs.end - w->xs.begin; left > 0; --left) {
+            sum += (uint32_t)(*at * *weight);
+            at += pixel_bytes;
+            weight += weights.step;
+        }
+    }
+    return sum;
+}
+
+/* The weights of taps that do not. */
+static uint32_t sum_outside(const nst_depthwise_params *p, const window *w, plane weights) {
+    uint32_t sum = 0;
+    for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
+        for (uint32_t kx = 0; kx < p->kernel_width; ++kx) {
+            if (ky < w->ys.begin || ky >= w->ys.end || kx < w->xs.begin || kx >= w->xs.end) {
+                const int8_t weight = weights.first[(ky * p->kernel_width + kx) * weights.step];
+                sum += (uint32_t)(int32_t)weight;
+            }
+        }
+    }
+    return sum;
+}
+
+/* One output position: all channels. `pixel`: the first tap that lies in the image, if any does. */
+static void run_position(const nst_depthwise_params *p, const window *w, const int8_t *pixel,
+                         const int8_t *weights, const int32_t *channels, int8_t *output) {
     const nst_layout layout = (nst_layout)p->layout;
     const uint32_t taps = p->kernel_height * p->kernel_width;
     const uint32_t count = p->input_channels * p->channel_multiplier;
-    for (uint32_t c = 0; c < count; ++c) {
-        const int8_t *plane = image + c / p->channel_multiplier;
+    const bool some = w->ys.begin < w->ys.end && w->xs.begin < w->xs.end;
+    const bool all = w->ys.begin == 0 && w->ys.end == p->kernel_height && w->xs.begin == 0 &&
+                     w->xs.end == p->kernel_width;
+    for (uint32_t c = 0, copies = 0; c < count; ++c) {
+        plane own;
+        own.first = nst_depthwise_taps(layout, weights, taps, count, c, &own.step);
         const nst_channel channel = nst_depthwise_channel(layout, channels, c);
         uint32_t sum = (uint32_t)channel.bias;
-        for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
-            const int32_t y = top + (int32_t)(ky * p->dilation_height);
-            const bool inside = y >= 0 && y < (int32_t)p->input_height;
-            for (uint32_t kx = 0; kx < p->kernel_width; ++kx) {
-                const int32_t x = left + (int32_t)(kx * p->dilation_width);
-                int32_t value = p->input_zero_point;
-                if (inside && x >= 0 && x < (int32_t)p->input_width) {
-                    value = plane[((uint32_t)y * p->input_width + (uint32_t)x) * p->input_channels];
-                }
-                const int32_t weight = *nst_depthwise_weight(layout, weights, taps, count,
-                                                             ky * p->kernel_width + kx, c);
-                sum += (uint32_t)(value * weight);
-            }
+        if (some) {
+            sum += sum_inside(p, w, own, pixel);
         }
-        int32_t value =
+        if (!all) {
+            sum += (uint32_t)p->input_zero_point * sum_outside(p, w, own);
+        }
+        const int32_t value =
             nst_rescale((int32_t)sum, (nst_scaling)p->scaling, channel.multiplier, channel.scale);
         output[c] = nst_to_int8(value, p->output_zero_point, p->activation_min, p->activation_max);
+        if (++copies == p->channel_multiplier) {
+            copies = 0;
+            ++pixel;
+        }
     }
 }
 
 void nst_depthwise_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
-    const nst_depthwise_params *p = params;
+    /* A copy, which no write to the output can change. */
+    const nst_depthwise_params copy = *(const nst_depthwise_params *)params;
+    const nst_depthwise_params *p = &copy;
     const int8_t *image = tensors[0];
     int8_t *output = tensors[3];
     for (uint32_t batch = 0; batch < p->batches; ++batch) {
         for (uint32_t i = 0; i < p->output_height; ++i) {
+            const int32_t top = (int32_t)(i * p->stride_height) - (int32_t)p->pad_height;
+            window w;
+            w.ys = nst_taps_inside(top, p->input_height, p->kernel_height, p->dilation_height);
             for (uint32_t j = 0; j < p->output_width; ++j) {
-                const int32_t top = (int32_t)(i * p->stride_height) - (int32_t)p->pad_height;
                 const int32_t left = (int32_t)(j * p->stride_width) - (int32_t)p->pad_width;
-                run_position(p, image, tensors[1], tensors[2], top, left, output);
+                w.xs = nst_taps_inside(left, p->input_width, p->kernel_width, p->dilation_width);
+                const int32_t y = top + (int32_t)(w.ys.begin * p->dilation_height);
+                const int32_t x = left + (int32_t)(w.xs.begin * p->dilation_width);
+                const bool some = w.ys.begin < w.ys.end && w.xs.begin < w.xs.end;
+                const uint32_t pixel =
+                    some ? ((uint32_t)y * p->input_width + (uint32_t)x) * p->input_channels : 0;
+                run_position(p, &w, image + pixel, tensors[1], tensors[2], output);
                 output += p->input_channels * p->channel_multiplier;
             }
         }

@@ -110,6 +110,15 @@ static inline const int8_t *nst_matrix_taps(nst_matrix matrix, const int8_t *wei
     return weights + (row * matrix.runs + run) * matrix.run_bytes + tap;
 }
 
+/* Sum of input[i] * weight[i], modulo 2^32. */
+static inline uint32_t nst_dot(const int8_t *input, const int8_t *weights, uint32_t count) {
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+        sum += (uint32_t)(input[i] * weights[i]);
+    }
+    return sum;
+}
+
 /* Sum of input[i] * weight[i] over `count` taps from tap `tap` of a run on, modulo 2^32. */
 static inline uint32_t nst_matrix_dot(nst_matrix matrix, const int8_t *weights, uint32_t row,
                                       uint32_t run, uint32_t tap, const int8_t *input,
@@ -124,9 +133,7 @@ static inline uint32_t nst_matrix_dot(nst_matrix matrix, const int8_t *weights, 
     while (count > 0) {
         uint32_t here = count;
         const int8_t *taps = nst_matrix_taps(matrix, weights, row, run, tap, &here);
-        for (uint32_t i = 0; i < here; ++i) {
-            sum += (uint32_t)(input[i] * taps[i]);
-        }
+        sum += nst_dot(input, taps, here);
         input += here;
         tap += here;
         count -= here;
@@ -166,11 +173,13 @@ static inline uint64_t nst_depthwise_channels_bytes(nst_layout layout, uint32_t 
     return (layout == NST_LAYOUT_MVE ? nst_round_up(channels, 16) : channels) * sizeof(nst_channel);
 }
 
-static inline const int8_t *nst_depthwise_weight(nst_layout layout, const int8_t *weights,
-                                                 uint32_t taps, uint32_t channels, uint32_t tap,
-                                                 uint32_t channel) {
-    return layout == NST_LAYOUT_MVE ? weights + (channel / 16 * taps + tap) * 16 + channel % 16
-                                    : weights + tap * channels + channel;
+/* The weight of a channel's first tap; the next taps follow at *out_step bytes. */
+static inline const int8_t *nst_depthwise_taps(nst_layout layout, const int8_t *weights,
+                                               uint32_t taps, uint32_t channels, uint32_t channel,
+                                               uint32_t *out_step) {
+    *out_step = layout == NST_LAYOUT_MVE ? 16 : channels;
+    return layout == NST_LAYOUT_MVE ? weights + channel / 16 * taps * 16 + channel % 16
+                                    : weights + channel;
 }
 
 static inline nst_channel nst_depthwise_channel(nst_layout layout, const int32_t *channels,

@@ -40,7 +40,9 @@ const nst_operator nst_operator_linear = {
 
 void nst_linear_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
-    const nst_linear_params *p = params;
+    /* A copy, which no write to the output can change. */
+    const nst_linear_params copy = *(const nst_linear_params *)params;
+    const nst_linear_params *p = &copy;
     const nst_matrix matrix = nst_linear_matrix(p);
     const int8_t *input = tensors[0];
     const int8_t *weights = tensors[1];

@@ -26,13 +26,17 @@ static inline int32_t nst_saturate(int64_t value) {
 
 /* The high half of the doubled product, rounded half up: VQRDMULH. */
 static inline int32_t nst_rounding_high(int32_t a, int32_t b) {
-    return nst_saturate(((int64_t)a * b + (INT64_C(1) << 30)) >> 31);
+    if (a == INT32_MIN && b == INT32_MIN) {
+        return INT32_MAX; /* the only product that does not fit */
+    }
+    return (int32_t)(((int64_t)a * b + (INT64_C(1) << 30)) >> 31);
 }
 
 /* value / 2^exponent, rounded half away from zero; exponent in [0, 31]. */
 static inline int32_t nst_rounding_divide(int32_t value, int32_t exponent) {
-    int64_t half = exponent > 0 ? INT64_C(1) << (exponent - 1) : 0;
-    return (int32_t)((value + half - (value < 0 && exponent > 0)) >> exponent);
+    const int32_t mask = (int32_t)((UINT32_C(1) << exponent) - 1);
+    const int32_t half = (mask >> 1) + (value < 0);
+    return (value >> exponent) + ((value & mask) > half);
 }
 
 /* value * multiplier / 2^31 * 2^shift. Equals the reference wherever that one's result fits 32 bits; a value whose
