@@ -136,5 +136,7 @@ def list_devices() -> list[DeviceKind]:
     for name in profiles():
         profile = find_profile(name)
         if profile.power is not None and profile.compute is not None:
-            kinds.append(DeviceKind(f"sim:{name}", f"{profile.title}, simulated", ()))
+            kinds.append(
+                DeviceKind(f"sim:{name}", f"{profile.title}, simulated", tuple(HostMachine.needs()))
+            )
     return kinds

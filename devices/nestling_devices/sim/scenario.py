@@ -101,15 +101,15 @@ def hot_day(seed: int = 0) -> Scenario:
     """
     random = np.random.default_rng([seed, 0])
     count = 12
-    # One session in each of equal pieces of the day, at a random moment of it.
+    # One in each of equal pieces of the day, at a random moment of it, with pauses between.
     pieces = np.linspace(8 * _HOUR_S, 22 * _HOUR_S, count + 1)
     sessions = []
     for begin, end in itertools.pairwise(pieces):
         length = random.uniform(6 * 60.0, 20 * 60.0)
-        start = random.uniform(begin, end - length)
+        start = random.uniform(begin + 8 * 60.0, end - 12 * 60.0 - length)
         sessions.append((float(start), float(start + length)))
     return Scenario(
-        title="hot day, 24 to 36 degrees, battery at 30 %",
+        title="hot day, 24 to 36 degrees",
         start_s=7 * _HOUR_S,
         end_s=23 * _HOUR_S,
         sessions=tuple(sessions),

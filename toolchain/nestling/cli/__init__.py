@@ -19,6 +19,7 @@ from nestling.cli.keygen import command as keygen
 from nestling.cli.push import command as push
 from nestling.cli.run import command as run
 from nestling.cli.sign import command as sign
+from nestling.cli.simulate import command as simulate
 from nestling.cli.train import command as train
 from nestling.cli.verify import command as verify
 
@@ -37,6 +38,7 @@ for _command in (
     run,
     devices,
     push,
+    simulate,
     bench,
     verify,
     keygen,
