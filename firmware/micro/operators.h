@@ -1,12 +1,12 @@
-/* All operators, by number. Numbers are part of the format of plans: one never changes its meaning, and a new
- * operator gets a new number.
+/* All operators, by number. Numbers are part of the format of plans: one never changes its
+ * meaning, and a new operator gets a new number.
  *
- * An operator is in a firmware when its kernel is linked: the table refers to kernels weakly, so a firmware
- * that links only some of them, or none, is complete all the same and refuses plans that ask for the others.
- * (Weak references pull nothing out of an archive: link kernels as objects.)
+ * An operator is in a firmware when its kernel is linked: the table refers to kernels weakly, so a
+ * firmware that links only some of them, or none, is complete all the same and refuses plans that
+ * ask for the others. (Weak references pull nothing out of an archive: link kernels as objects.)
  *
- * Views (reshape, squeeze, flatten, a permutation that moves no byte) are no operators: a plan gives the
- * result the address of the operand. */
+ * Views (reshape, squeeze, flatten, a permutation that moves no byte) are no operators: a plan
+ * gives the result the address of the operand. */
 #ifndef NESTLING_MICRO_OPERATORS_H
 #define NESTLING_MICRO_OPERATORS_H
 

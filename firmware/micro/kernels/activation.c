@@ -23,9 +23,7 @@ const nst_operator nst_operator_activation = {
     .run = nst_activation_run,
 };
 
-#if !NST_MVE
-
-void nst_activation_run(const void *params, void *const *tensors, void *scratch) {
+void nst_activation_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_activation_params *p = params;
     const int8_t *input = tensors[0];
@@ -34,6 +32,12 @@ void nst_activation_run(const void *params, void *const *tensors, void *scratch)
     for (uint32_t i = 0; i < p->elements; ++i) {
         output[i] = table[input[i]];
     }
+}
+
+#if !NST_MVE
+
+void nst_activation_run(const void *params, void *const *tensors, void *scratch) {
+    nst_activation_portable(params, tensors, scratch);
 }
 
 #endif

@@ -14,4 +14,7 @@ extern const nst_operator nst_operator_activation;
 
 void nst_activation_run(const void *params, void *const *tensors, void *scratch);
 
+/* In every build: what the fast ones are compared with. */
+void nst_activation_portable(const void *params, void *const *tensors, void *scratch);
+
 #endif

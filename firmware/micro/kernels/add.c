@@ -6,7 +6,8 @@
 #include "micro/kernels/requantize.h"
 #include "micro/kernels/variant.h"
 
-/* A(q) is monotone in q, so its values at both ends bound it. False where 32 bits do not hold one of them. */
+/* A(q) is monotone in q, so its values at both ends bound it. False where 32 bits do not hold one
+ * of them. */
 static bool operand_bound(int32_t zero_point, int32_t multiplier, int32_t shift, int64_t *low,
                           int64_t *high) {
     if (!nst_is_int8(zero_point) || !nst_bounded_ok((uint64_t)255 << 20, shift)) {
@@ -53,8 +54,6 @@ const nst_operator nst_operator_add = {
     .run = nst_add_run,
 };
 
-#if !NST_MVE
-
 static void add_run_of(const nst_add_params *p, const int8_t *self, const int8_t *other,
                        int8_t *output, uint32_t count, const int32_t *self_table,
                        const int32_t *other_table) {
@@ -68,8 +67,9 @@ static void add_run_of(const nst_add_params *p, const int8_t *self, const int8_t
     }
 }
 
-/* Rescaling an operand is a function of one int8: 256 values made at the start replace it for every element. */
-void nst_add_run(const void *params, void *const *tensors, void *scratch) {
+/* Rescaling an operand is a function of one int8: 256 values made at the start replace it for
+ * every element. */
+void nst_add_portable(const void *params, void *const *tensors, void *scratch) {
     const nst_add_params *p = params;
     int32_t *const self_table = (int32_t *)scratch + 128;
     int32_t *const other_table = self_table + 256;
@@ -81,6 +81,12 @@ void nst_add_run(const void *params, void *const *tensors, void *scratch) {
                    (const int8_t *)tensors[1] + walk.other, (int8_t *)tensors[2] + walk.output,
                    walk.count, self_table, other_table);
     } while (nst_broadcast_next(&walk));
+}
+
+#if !NST_MVE
+
+void nst_add_run(const void *params, void *const *tensors, void *scratch) {
+    nst_add_portable(params, tensors, scratch);
 }
 
 #endif

@@ -1,8 +1,9 @@
-/* add: out = clamp(requantize(A(self) + B(other)) + zero_point), where A and B bring both operands to one scale:
- * A(q) = requantize((q - zero_point) << 20, multiplier, shift). Subtraction is a negative other_multiplier.
+/* add: out = clamp(requantize(A(self) + B(other)) + zero_point), where A and B bring both operands
+ * to one scale: A(q) = requantize((q - zero_point) << 20, multiplier, shift). Subtraction is a
+ * negative other_multiplier.
  *
- * Tensors: self int8, other int8, output int8. An operand may be shorter than the output: it is then repeated, so
- * a vector of one value a channel is added to every pixel of an NHWC image. */
+ * Tensors: self int8, other int8, output int8. An operand may be shorter than the output: it is
+ * then repeated, so a vector of one value a channel is added to every pixel of an NHWC image. */
 #ifndef NESTLING_MICRO_KERNELS_ADD_H
 #define NESTLING_MICRO_KERNELS_ADD_H
 
@@ -28,5 +29,8 @@ typedef struct nst_add_params {
 extern const nst_operator nst_operator_add;
 
 void nst_add_run(const void *params, void *const *tensors, void *scratch);
+
+/* In every build: what the fast ones are compared with. */
+void nst_add_portable(const void *params, void *const *tensors, void *scratch);
 
 #endif

@@ -1,4 +1,5 @@
-/* How add brings an operand to the scale of the sum: A(q) = requantize((q - zero_point) << 20, multiplier, shift). */
+/* How add brings an operand to the scale of the sum: A(q) = requantize((q - zero_point) << 20,
+ * multiplier, shift). */
 #ifndef NESTLING_MICRO_KERNELS_ADD_OPERAND_H
 #define NESTLING_MICRO_KERNELS_ADD_OPERAND_H
 

@@ -40,8 +40,6 @@ int8_t nst_avg_pool_float_mean(const nst_avg_pool_window *window, const int8_t *
     return nst_round_to_int8(mean / scale, zero_point, INT8_MIN, INT8_MAX);
 }
 
-#if !NST_MVE
-
 static int8_t mean_of(const nst_avg_pool_params *p, const nst_avg_pool_window *window,
                       const int8_t *first) {
     int32_t sum = 0;
@@ -55,7 +53,7 @@ static int8_t mean_of(const nst_avg_pool_params *p, const nst_avg_pool_window *w
     return nst_avg_pool_mean(window, first, sum - count * p->zero_point, p->zero_point, p->scale);
 }
 
-void nst_avg_pool_run(const void *params, void *const *tensors, void *scratch) {
+void nst_avg_pool_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_avg_pool_params *p = params;
     int8_t *output = tensors[1];
@@ -67,6 +65,12 @@ void nst_avg_pool_run(const void *params, void *const *tensors, void *scratch) {
             *output++ = mean_of(p, &window, first + c);
         }
     } while (nst_avg_pool_next(&p->window, &walk));
+}
+
+#if !NST_MVE_FLOAT
+
+void nst_avg_pool_run(const void *params, void *const *tensors, void *scratch) {
+    nst_avg_pool_portable(params, tensors, scratch);
 }
 
 #endif

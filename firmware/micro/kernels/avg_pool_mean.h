@@ -1,4 +1,5 @@
-/* The windows of an average pool and the mean of one channel of one of them, shared by the kernels. */
+/* The windows of an average pool and the mean of one channel of one of them, shared by the
+ * kernels. */
 #ifndef NESTLING_MICRO_KERNELS_AVG_POOL_MEAN_H
 #define NESTLING_MICRO_KERNELS_AVG_POOL_MEAN_H
 
@@ -56,9 +57,10 @@ static inline bool nst_avg_pool_next(const nst_window_params *w, nst_avg_pool_wa
 int8_t nst_avg_pool_float_mean(const nst_avg_pool_window *window, const int8_t *first,
                                int32_t zero_point, float scale);
 
-/* How far from a tie, in halves of the sum's unit, the float computation of `count` values may stray: each
- * addition errs by at most 2^-24 of a partial sum, which is at most 255 times the values so far; one
- * multiplication and two divisions add three such errors. 0 for up to 253 values. */
+/* How far from a tie, in halves of the sum's unit, the float computation of `count` values may
+ * stray: each addition errs by at most 2^-24 of a partial sum, which is at most 255 times the
+ * values so far; one multiplication and two divisions add three such errors. 0 for up to 253
+ * values. */
 static inline uint32_t nst_avg_pool_doubt(uint32_t count) {
     return (uint32_t)((uint64_t)255 * count * ((uint64_t)count + 6) >> 24);
 }
@@ -68,7 +70,8 @@ static inline int8_t nst_avg_pool_mean(const nst_avg_pool_window *window, const 
                                        int32_t sum, int32_t zero_point, float scale) {
     const uint32_t count = window->rows * window->columns;
     const uint32_t doubt = nst_avg_pool_doubt(count);
-    /* round(sum / count) = floor((2 * sum + count) / (2 * count)); 512 * count makes the dividend positive. */
+    /* round(sum / count) = floor((2 * sum + count) / (2 * count)); 512 * count makes the dividend
+     * positive. */
     const uint32_t dividend = (uint32_t)(2 * sum + (int32_t)(count * 513u));
     const uint32_t quotient = dividend / (2 * count);
     const uint32_t remainder = dividend - quotient * 2 * count;

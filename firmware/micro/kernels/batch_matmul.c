@@ -36,9 +36,7 @@ const nst_operator nst_operator_batch_matmul = {
     .run = nst_batch_matmul_run,
 };
 
-#if !NST_MVE
-
-void nst_batch_matmul_run(const void *params, void *const *tensors, void *scratch) {
+void nst_batch_matmul_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_batch_matmul_params *p = params;
     const uint32_t inner = p->inner;
@@ -58,6 +56,12 @@ void nst_batch_matmul_run(const void *params, void *const *tensors, void *scratc
             }
         }
     }
+}
+
+#if !NST_MVE
+
+void nst_batch_matmul_run(const void *params, void *const *tensors, void *scratch) {
+    nst_batch_matmul_portable(params, tensors, scratch);
 }
 
 #endif

@@ -1,8 +1,8 @@
-/* batch_matmul: out = clamp(requantize(sum over k of (lhs - lhs_zero_point) * (rhs - rhs_zero_point)) + zero_point),
- * for each batch.
+/* batch_matmul: out = clamp(requantize(sum over k of (lhs - lhs_zero_point) * (rhs -
+ * rhs_zero_point)) + zero_point), for each batch.
  *
- * Tensors: lhs int8 [batches, rows, inner], rhs int8 [batches, columns, inner] (transposed, as the reference
- * operator takes it), output int8 [batches, rows, columns]. */
+ * Tensors: lhs int8 [batches, rows, inner], rhs int8 [batches, columns, inner] (transposed, as the
+ * reference operator takes it), output int8 [batches, rows, columns]. */
 #ifndef NESTLING_MICRO_KERNELS_BATCH_MATMUL_H
 #define NESTLING_MICRO_KERNELS_BATCH_MATMUL_H
 
@@ -24,5 +24,8 @@ extern const nst_operator nst_operator_batch_matmul;
 
 /* Scratch: 4 bytes a column. */
 void nst_batch_matmul_run(const void *params, void *const *tensors, void *scratch);
+
+/* In every build: what the fast ones are compared with. */
+void nst_batch_matmul_portable(const void *params, void *const *tensors, void *scratch);
 
 #endif

@@ -1,5 +1,5 @@
-/* nst_requantize for values that a check has bounded: no 64-bit clamps, and what does not change from value to
- * value is worked out once. */
+/* nst_requantize for values that a check has bounded: no 64-bit clamps, and what does not change
+ * from value to value is worked out once. */
 #ifndef NESTLING_MICRO_KERNELS_BOUNDED_H
 #define NESTLING_MICRO_KERNELS_BOUNDED_H
 
@@ -14,7 +14,8 @@ typedef struct nst_bounded_scale {
     int32_t sign;   /* -1 where there is a right shift, else 0 */
 } nst_bounded_scale;
 
-/* True when values up to `largest` in size may be given to nst_requantize_bounded with this shift. */
+/* True when values up to `largest` in size may be given to nst_requantize_bounded with this shift.
+ */
 static inline bool nst_bounded_ok(uint64_t largest, int32_t shift) {
     if (shift < -31 || shift > 30 || largest > INT32_MAX) {
         return false;

@@ -1,5 +1,5 @@
-/* Operators of two operands, one of which may be shorter and is then repeated: what is allowed, and the walk
- * over runs in which neither starts again. */
+/* Operators of two operands, one of which may be shorter and is then repeated: what is allowed,
+ * and the walk over runs in which neither starts again. */
 #ifndef NESTLING_MICRO_KERNELS_BROADCAST_H
 #define NESTLING_MICRO_KERNELS_BROADCAST_H
 

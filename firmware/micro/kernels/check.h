@@ -1,5 +1,5 @@
-/* What the checks of operators share: sizes that cannot wrap, ranges of quantised values. Parameters come
- * from outside; nothing is assumed of them. */
+/* What the checks of operators share: sizes that cannot wrap, ranges of quantised values.
+ * Parameters come from outside; nothing is assumed of them. */
 #ifndef NESTLING_MICRO_KERNELS_CHECK_H
 #define NESTLING_MICRO_KERNELS_CHECK_H
 

@@ -25,9 +25,7 @@ const nst_operator nst_operator_dequantize = {
     .run = nst_dequantize_run,
 };
 
-#if !NST_MVE_FLOAT
-
-void nst_dequantize_run(const void *params, void *const *tensors, void *scratch) {
+void nst_dequantize_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_dequantize_params *p = params;
     const int8_t *input = tensors[0];
@@ -35,6 +33,12 @@ void nst_dequantize_run(const void *params, void *const *tensors, void *scratch)
     for (uint32_t i = 0; i < p->elements; ++i) {
         output[i] = (float)(input[i] - p->zero_point) * p->scale;
     }
+}
+
+#if !NST_MVE_FLOAT
+
+void nst_dequantize_run(const void *params, void *const *tensors, void *scratch) {
+    nst_dequantize_portable(params, tensors, scratch);
 }
 
 #endif

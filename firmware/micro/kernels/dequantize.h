@@ -16,4 +16,7 @@ extern const nst_operator nst_operator_dequantize;
 
 void nst_dequantize_run(const void *params, void *const *tensors, void *scratch);
 
+/* In every build: what the fast ones are compared with. */
+void nst_dequantize_portable(const void *params, void *const *tensors, void *scratch);
+
 #endif

@@ -1,5 +1,5 @@
-/* div: out = clamp(round((self - self_zero_point) / (other - other_zero_point) * scale) + output_zero_point), in
- * float32, ties to even; a quotient by zero is 0.
+/* div: out = clamp(round((self - self_zero_point) / (other - other_zero_point) * scale) +
+ * output_zero_point), in float32, ties to even; a quotient by zero is 0.
  *
  * Tensors: self int8, other int8, output int8, all of one size. */
 #ifndef NESTLING_MICRO_KERNELS_DIV_H

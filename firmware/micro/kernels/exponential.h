@@ -1,6 +1,6 @@
-/* exp(x) for x <= 0 in float32, to the bit that torch's vectorised kernels give (the algorithm and coefficients
- * of SLEEF's expf with an error below 1 ulp: Shibata and Petrogalli, IEEE TPDS 31(6), 2020). Results below the normal
- * numbers are 0: no sum that has a term of 1 can tell. */
+/* exp(x) for x <= 0 in float32, to the bit that torch's vectorised kernels give (the algorithm and
+ * coefficients of SLEEF's expf with an error below 1 ulp: Shibata and Petrogalli, IEEE TPDS 31(6),
+ * 2020). Results below the normal numbers are 0: no sum that has a term of 1 can tell. */
 #ifndef NESTLING_MICRO_KERNELS_EXPONENTIAL_H
 #define NESTLING_MICRO_KERNELS_EXPONENTIAL_H
 

@@ -1,6 +1,7 @@
-/* Float operations stand in the order, and are fused where, torch 2.13's kernel for layer_norm has them on a
- * processor with AVX2 and FMA: moments by Welford's method over 8 lanes in chunks of 16 values, chunks added
- * pairwise. The bytes are then those of dequantize, native_layer_norm, quantize, ties included. */
+/* Float operations stand in the order, and are fused where, torch 2.13's kernel for layer_norm has
+ * them on a processor with AVX2 and FMA: moments by Welford's method over 8 lanes in chunks of 16
+ * values, chunks added pairwise. The bytes are then those of dequantize, native_layer_norm,
+ * quantize, ties included. */
 #include "micro/kernels/layer_norm.h"
 
 #include <math.h>
@@ -38,9 +39,7 @@ const nst_operator nst_operator_layer_norm = {
     .run = nst_layer_norm_run,
 };
 
-#if !NST_MVE_FLOAT
-
-void nst_layer_norm_run(const void *params, void *const *tensors, void *scratch) {
+void nst_layer_norm_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_layer_norm_params *p = params;
     const int8_t *input = tensors[0];
@@ -57,6 +56,12 @@ void nst_layer_norm_run(const void *params, void *const *tensors, void *scratch)
                                           p->quant_min, p->quant_max);
         }
     }
+}
+
+#if !NST_MVE_FLOAT
+
+void nst_layer_norm_run(const void *params, void *const *tensors, void *scratch) {
+    nst_layer_norm_portable(params, tensors, scratch);
 }
 
 #endif

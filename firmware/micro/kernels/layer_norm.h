@@ -1,9 +1,11 @@
-/* layer_norm over rows: out = clamp(round(((in - mean) * rstd * gamma + beta) / scale) + zero_point), ties to even.
+/* layer_norm over rows: out = clamp(round(((in - mean) * rstd * gamma + beta) / scale) +
+ * zero_point), ties to even.
  *
- * Replaces dequantize, native_layer_norm, quantize. See layer_norm.c for the order of float operations.
+ * Replaces dequantize, native_layer_norm, quantize. See layer_norm.c for the order of float
+ * operations.
  *
- * Tensors: input int8 [rows, columns], gamma float32 [columns] (constant, may be absent: ones), beta float32
- * [columns] (constant, may be absent: zeros), output int8 [rows, columns]. */
+ * Tensors: input int8 [rows, columns], gamma float32 [columns] (constant, may be absent: ones),
+ * beta float32 [columns] (constant, may be absent: zeros), output int8 [rows, columns]. */
 #ifndef NESTLING_MICRO_KERNELS_LAYER_NORM_H
 #define NESTLING_MICRO_KERNELS_LAYER_NORM_H
 
@@ -24,5 +26,8 @@ typedef struct nst_layer_norm_params {
 extern const nst_operator nst_operator_layer_norm;
 
 void nst_layer_norm_run(const void *params, void *const *tensors, void *scratch);
+
+/* In every build: what the fast ones are compared with. */
+void nst_layer_norm_portable(const void *params, void *const *tensors, void *scratch);
 
 #endif

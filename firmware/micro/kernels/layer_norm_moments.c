@@ -14,7 +14,8 @@ const float nst_layer_norm_weights[CHUNK] = {
     1.0f / 13.0f, 1.0f / 14.0f, 1.0f / 15.0f, 1.0f / 16.0f,
 };
 
-/* Adds the moments of other values to those of `sum`, part by part (Chan, Golub and LeVeque, 1979). */
+/* Adds the moments of other values to those of `sum`, part by part (Chan, Golub and LeVeque,
+ * 1979). */
 static void merge(nst_moments *sum, const nst_moments *other) {
     const uint32_t count = sum->count + other->count;
     const float weight = count == 0 ? 0.0f : (float)other->count / (float)count;
@@ -36,12 +37,17 @@ static uint32_t depth_of(uint32_t chunks) {
     return depth;
 }
 
-/* The moments of all whole vectors of a row: chunks are added pairwise, as a binary counter carries. */
+/* The moments of all whole vectors of a row: chunks are added pairwise, as a binary counter
+ * carries. */
 static nst_moments vectors_of(const nst_layer_norm_params *p, const int8_t *row, uint32_t vectors) {
     nst_moments levels[NST_LAYER_NORM_DEPTH + 1];
     const uint32_t chunks = (vectors + CHUNK - 1) / CHUNK;
     const uint32_t depth = depth_of(chunks);
-    memset(levels, 0, sizeof levels);
+    if (chunks == 1) { /* adding it to nothing changes nothing */
+        nst_layer_norm_chunk(p, row, vectors, &levels[0]);
+        return levels[0];
+    }
+    memset(levels, 0, (depth + 1) * sizeof levels[0]);
     for (uint32_t i = 0; i < chunks; ++i) {
         const uint32_t left = vectors - i * CHUNK;
         nst_moments chunk;

@@ -26,7 +26,7 @@ const nst_operator nst_operator_max_pool = {
     .run = nst_max_pool_run,
 };
 
-void nst_max_pool_run(const void *params, void *const *tensors, void *scratch) {
+void nst_max_pool_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_max_pool_params *p = params;
     const nst_window_params *w = &p->window;
@@ -59,3 +59,11 @@ void nst_max_pool_run(const void *params, void *const *tensors, void *scratch) {
         }
     }
 }
+
+#if !NST_MVE
+
+void nst_max_pool_run(const void *params, void *const *tensors, void *scratch) {
+    nst_max_pool_portable(params, tensors, scratch);
+}
+
+#endif

@@ -17,4 +17,7 @@ extern const nst_operator nst_operator_max_pool;
 
 void nst_max_pool_run(const void *params, void *const *tensors, void *scratch);
 
+/* In every build: what the fast ones are compared with. */
+void nst_max_pool_portable(const void *params, void *const *tensors, void *scratch);
+
 #endif

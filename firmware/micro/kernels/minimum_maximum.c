@@ -1,6 +1,7 @@
 #include "micro/kernels/minimum_maximum.h"
 
 #include "micro/kernels/broadcast.h"
+#include "micro/kernels/variant.h"
 
 static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {
     (void)scratch_bytes;
@@ -31,7 +32,7 @@ const nst_operator nst_operator_maximum = {
     .run = nst_maximum_run,
 };
 
-void nst_minimum_run(const void *params, void *const *tensors, void *scratch) {
+void nst_minimum_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_minimum_maximum_params *p = params;
     nst_broadcast walk = nst_broadcast_begin(p->elements, p->self_elements, p->other_elements);
@@ -45,7 +46,7 @@ void nst_minimum_run(const void *params, void *const *tensors, void *scratch) {
     } while (nst_broadcast_next(&walk));
 }
 
-void nst_maximum_run(const void *params, void *const *tensors, void *scratch) {
+void nst_maximum_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_minimum_maximum_params *p = params;
     nst_broadcast walk = nst_broadcast_begin(p->elements, p->self_elements, p->other_elements);
@@ -58,3 +59,15 @@ void nst_maximum_run(const void *params, void *const *tensors, void *scratch) {
         }
     } while (nst_broadcast_next(&walk));
 }
+
+#if !NST_MVE
+
+void nst_minimum_run(const void *params, void *const *tensors, void *scratch) {
+    nst_minimum_portable(params, tensors, scratch);
+}
+
+void nst_maximum_run(const void *params, void *const *tensors, void *scratch) {
+    nst_maximum_portable(params, tensors, scratch);
+}
+
+#endif

@@ -1,4 +1,5 @@
-/* minimum, maximum: the smaller and the larger of two int8 values on one scale. Two operators, one record.
+/* minimum, maximum: the smaller and the larger of two int8 values on one scale. Two operators, one
+ * record.
  *
  * Tensors: self int8, other int8, output int8; a shorter operand is repeated, as in add. */
 #ifndef NESTLING_MICRO_KERNELS_MINIMUM_MAXIMUM_H
@@ -16,6 +17,8 @@ extern const nst_operator nst_operator_minimum;
 extern const nst_operator nst_operator_maximum;
 
 void nst_minimum_run(const void *params, void *const *tensors, void *scratch);
+void nst_minimum_portable(const void *params, void *const *tensors, void *scratch);
 void nst_maximum_run(const void *params, void *const *tensors, void *scratch);
+void nst_maximum_portable(const void *params, void *const *tensors, void *scratch);
 
 #endif

@@ -28,9 +28,7 @@ const nst_operator nst_operator_mul = {
     .run = nst_mul_run,
 };
 
-#if !NST_MVE
-
-void nst_mul_run(const void *params, void *const *tensors, void *scratch) {
+void nst_mul_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_mul_params *p = params;
     const nst_bounded_scale scale = nst_bounded_scale_of(p->output_multiplier, p->output_shift);
@@ -46,6 +44,12 @@ void nst_mul_run(const void *params, void *const *tensors, void *scratch) {
                                     INT8_MIN, INT8_MAX);
         }
     } while (nst_broadcast_next(&walk));
+}
+
+#if !NST_MVE
+
+void nst_mul_run(const void *params, void *const *tensors, void *scratch) {
+    nst_mul_portable(params, tensors, scratch);
 }
 
 #endif

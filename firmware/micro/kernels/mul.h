@@ -1,4 +1,5 @@
-/* mul: out = clamp(requantize((self - self_zero_point) * (other - other_zero_point)) + output_zero_point).
+/* mul: out = clamp(requantize((self - self_zero_point) * (other - other_zero_point)) +
+ * output_zero_point).
  *
  * Tensors: self int8, other int8, output int8; a shorter operand is repeated, as in add. */
 #ifndef NESTLING_MICRO_KERNELS_MUL_H
@@ -20,5 +21,8 @@ typedef struct nst_mul_params {
 extern const nst_operator nst_operator_mul;
 
 void nst_mul_run(const void *params, void *const *tensors, void *scratch);
+
+/* In every build: what the fast ones are compared with. */
+void nst_mul_portable(const void *params, void *const *tensors, void *scratch);
 
 #endif

@@ -1,7 +1,7 @@
 /* pad: the input surrounded by a constant.
  *
- * Tensors: input int8, output int8. Dimensions stand in the order of memory (NHWC for an image), filled up with
- * leading ones to four. */
+ * Tensors: input int8, output int8. Dimensions stand in the order of memory (NHWC for an image),
+ * filled up with leading ones to four. */
 #ifndef NESTLING_MICRO_KERNELS_PAD_H
 #define NESTLING_MICRO_KERNELS_PAD_H
 

@@ -27,9 +27,7 @@ const nst_operator nst_operator_quantize = {
     .run = nst_quantize_run,
 };
 
-#if !NST_MVE_FLOAT
-
-void nst_quantize_run(const void *params, void *const *tensors, void *scratch) {
+void nst_quantize_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_quantize_params *p = params;
     const float *input = tensors[0];
@@ -38,6 +36,12 @@ void nst_quantize_run(const void *params, void *const *tensors, void *scratch) {
         output[i] = nst_round_to_int8(input[i] * p->inverse_scale, p->zero_point, p->quant_min,
                                       p->quant_max);
     }
+}
+
+#if !NST_MVE_FLOAT
+
+void nst_quantize_run(const void *params, void *const *tensors, void *scratch) {
+    nst_quantize_portable(params, tensors, scratch);
 }
 
 #endif

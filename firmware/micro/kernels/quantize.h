@@ -1,4 +1,5 @@
-/* quantize: out = clamp(round(in * inverse_scale) + zero_point), float32, ties to even. NaN becomes zero_point.
+/* quantize: out = clamp(round(in * inverse_scale) + zero_point), float32, ties to even. NaN
+ * becomes zero_point.
  *
  * Tensors: input float32, output int8. */
 #ifndef NESTLING_MICRO_KERNELS_QUANTIZE_H
@@ -17,5 +18,8 @@ typedef struct nst_quantize_params {
 extern const nst_operator nst_operator_quantize;
 
 void nst_quantize_run(const void *params, void *const *tensors, void *scratch);
+
+/* In every build: what the fast ones are compared with. */
+void nst_quantize_portable(const void *params, void *const *tensors, void *scratch);
 
 #endif

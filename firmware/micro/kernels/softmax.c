@@ -30,8 +30,6 @@ const nst_operator nst_operator_softmax = {
     .run = nst_softmax_run,
 };
 
-#if !NST_MVE_FLOAT
-
 static int32_t largest_of(const int8_t *row, uint32_t columns) {
     int8_t largest = row[0];
     for (uint32_t i = 1; i < columns; ++i) {
@@ -61,7 +59,7 @@ static float exponentials(const nst_softmax_params *p, const int8_t *row, float 
     return sum;
 }
 
-void nst_softmax_run(const void *params, void *const *tensors, void *scratch) {
+void nst_softmax_portable(const void *params, void *const *tensors, void *scratch) {
     const nst_softmax_params *p = params;
     const int8_t *input = tensors[0];
     int8_t *output = tensors[1];
@@ -72,6 +70,12 @@ void nst_softmax_run(const void *params, void *const *tensors, void *scratch) {
             output[i] = nst_round_to_int8(terms[i] * factor * 256.0f, -128, INT8_MIN, INT8_MAX);
         }
     }
+}
+
+#if !NST_MVE_FLOAT
+
+void nst_softmax_run(const void *params, void *const *tensors, void *scratch) {
+    nst_softmax_portable(params, tensors, scratch);
 }
 
 #endif

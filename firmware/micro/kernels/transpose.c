@@ -37,9 +37,9 @@ const nst_operator nst_operator_transpose = {
     .run = nst_transpose_run,
 };
 
-/* The output's dimensions, outermost first, with the distance in bytes that each step moves in the input.
- * Neighbours in the output that are neighbours in the input too are one dimension; the last one has at least
- * one step. */
+/* The output's dimensions, outermost first, with the distance in bytes that each step moves in the
+ * input. Neighbours in the output that are neighbours in the input too are one dimension; the last
+ * one has at least one step. */
 typedef struct layout {
     uint32_t rank;
     uint32_t sizes[NST_TRANSPOSE_RANK];
@@ -81,7 +81,8 @@ static void gather_bytes(uint8_t *output, const uint8_t *input, uint32_t count, 
     }
 }
 
-/* Elements of more than one byte: `bytes` is a constant at each call, so a copy is one load and one store. */
+/* Elements of more than one byte: `bytes` is a constant at each call, so a copy is one load and
+ * one store. */
 static inline void gather(uint8_t *output, const uint8_t *input, uint32_t count, size_t step,
                           size_t bytes) {
     for (uint32_t i = 0; i < count; ++i, input += step, output += bytes) {

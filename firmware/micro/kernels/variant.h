@@ -1,11 +1,12 @@
-/* Which instructions this build may use. NAME.c holds the check and, where no faster file replaces it, the
- * portable kernel:
+/* Which instructions this build may use. NAME.c holds the check and, where no faster file replaces
+ * it, the portable kernel:
  *
  *     NAME.c        #if !NST_MVE && !NST_DSP   (leave out what has no such file)
  *     NAME_mve.c    #if NST_MVE
  *     NAME_dsp.c    #if NST_DSP
  *
- * so all files of an operator are compiled in every build, and exactly one of them defines nst_NAME_run. */
+ * so all files of an operator are compiled in every build, and exactly one of them defines
+ * nst_NAME_run. */
 #ifndef NESTLING_MICRO_KERNELS_VARIANT_H
 #define NESTLING_MICRO_KERNELS_VARIANT_H
 

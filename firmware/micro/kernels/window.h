@@ -4,9 +4,9 @@
 
 #include "micro/kernels/check.h"
 
-/* Along each axis window i covers input positions [i * stride - pad, i * stride - pad + kernel) as far as they
- * exist. `pad` is what lies before the image; what lies behind follows from the output's size, so rounding up
- * (ceil mode) is only a larger output. */
+/* Along each axis window i covers input positions [i * stride - pad, i * stride - pad + kernel) as
+ * far as they exist. `pad` is what lies before the image; what lies behind follows from the
+ * output's size, so rounding up (ceil mode) is only a larger output. */
 typedef struct nst_window_params {
     uint32_t batches;
     uint32_t channels;
