@@ -5,87 +5,145 @@
 
 #include "micro/kernels/rows_dsp.h"
 #include "micro/kernels/scale_dsp.h"
+#include "micro/kernels/taps.h"
 
-/* One kernel row of one position: where its taps lie. */
-typedef struct kernel_row {
-    const int8_t *row; /* pixel 0 of the image's row, the group's first channel */
-    int32_t left;      /* image column of the first tap */
-    uint32_t channels; /* of the group */
-} kernel_row;
+/* What does not change from position to position. */
+typedef struct geometry {
+    const nst_conv2d_params *params;
+    uint32_t channels;    /* of a group */
+    uint32_t line_bytes;  /* from a kernel row's line of the image to the next one's */
+    uint32_t pixel_bytes; /* from a tap's pixel to the next one's */
+    int32_t last_top;     /* a window that begins in [0, last] is all inside */
+    int32_t last_left;
+    bool joined; /* the taps of a kernel row lie in one piece */
+} geometry;
 
-/* Appends the taps of a kernel row that lies inside the image's height. */
-static void append_row(const nst_conv2d_params *p, nst_dsp_column *column, kernel_row at) {
-    const int32_t width = (int32_t)p->input_width;
-    if (p->dilation_width != 1 || p->groups != 1) {
-        for (uint32_t kx = 0; kx < p->kernel_width; ++kx) {
-            const int32_t x = at.left + (int32_t)(kx * p->dilation_width);
-            if (x >= 0 && x < width) {
-                nst_dsp_append(column, at.row + (uint32_t)x * p->input_channels, at.channels);
-            } else {
-                nst_dsp_append_value(column, (int8_t)p->input_zero_point, at.channels);
-            }
-        }
+static geometry geometry_of(const nst_conv2d_params *p) {
+    return (geometry){
+        .params = p,
+        .channels = p->input_channels / p->groups,
+        .line_bytes = p->dilation_height * p->input_width * p->input_channels,
+        .pixel_bytes = p->dilation_width * p->input_channels,
+        .last_top =
+            (int32_t)p->input_height - 1 - (int32_t)((p->kernel_height - 1) * p->dilation_height),
+        .last_left =
+            (int32_t)p->input_width - 1 - (int32_t)((p->kernel_width - 1) * p->dilation_width),
+        .joined = p->dilation_width == 1 && p->groups == 1,
+    };
+}
+
+/* A window: where it begins, and which of its taps lie in the image. */
+typedef struct window {
+    int32_t top;
+    int32_t left;
+    nst_tap_range ys;
+    nst_tap_range xs;
+} window;
+
+static window window_at(const geometry *g, int32_t top, int32_t left) {
+    const nst_conv2d_params *p = g->params;
+    window at = {top, left, {0, p->kernel_height}, {0, p->kernel_width}};
+    if (top < 0 || top > g->last_top) {
+        at.ys = nst_taps_inside(top, p->input_height, p->kernel_height, p->dilation_height);
+    }
+    if (left < 0 || left > g->last_left) {
+        at.xs = nst_taps_inside(left, p->input_width, p->kernel_width, p->dilation_width);
+    }
+    return at;
+}
+
+/* Pixel of a tap that lies inside. */
+static const int8_t *pixel_at(const geometry *g, const int8_t *image, const window *at, uint32_t ky,
+                              uint32_t kx) {
+    const nst_conv2d_params *p = g->params;
+    const uint32_t y = (uint32_t)at->top + ky * p->dilation_height;
+    const uint32_t x = (uint32_t)at->left + kx * p->dilation_width;
+    return image + (y * p->input_width + x) * p->input_channels;
+}
+
+/* Appends taps that lie in the padding. */
+static inline void append_padding(const geometry *g, nst_dsp_column *column, uint32_t taps) {
+    if (taps > 0) {
+        nst_dsp_append_value(column, (int8_t)g->params->input_zero_point, taps * g->channels);
+    }
+}
+
+/* Fills a column where a group's channels are a multiple of 4. */
+static void fill_column(const geometry *g, nst_dsp_column *column, const int8_t *image,
+                        const window *at) {
+    const uint32_t kernel_height = g->params->kernel_height;
+    const uint32_t kernel_width = g->params->kernel_width;
+    const nst_tap_range ys = at->ys;
+    const nst_tap_range xs = at->xs;
+    const uint32_t inside = xs.end - xs.begin;
+    if (ys.begin == ys.end || inside == 0) {
+        append_padding(g, column, kernel_height * kernel_width);
         return;
     }
-    const int32_t right = at.left + (int32_t)p->kernel_width;
-    const int32_t first = at.left < 0 ? (right < 0 ? right : 0) : at.left;
-    const int32_t end = right > width ? (at.left > width ? at.left : width) : right;
-    if (first > at.left) {
-        nst_dsp_append_value(column, (int8_t)p->input_zero_point,
-                             (uint32_t)(first - at.left) * at.channels);
-    }
-    if (end > first) {
-        nst_dsp_append(column, at.row + (uint32_t)first * at.channels,
-                       (uint32_t)(end - first) * at.channels);
-    }
-    if (right > end) {
-        nst_dsp_append_value(column, (int8_t)p->input_zero_point,
-                             (uint32_t)(right - end) * at.channels);
-    }
-}
-
-/* Fills a column from a group of channels that is a multiple of 4. */
-static void fill_column(const nst_conv2d_params *p, nst_dsp_column *column, const int8_t *image,
-                        int32_t top, int32_t left) {
-    const uint32_t channels = p->input_channels / p->groups;
-    for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
-        const int32_t y = top + (int32_t)(ky * p->dilation_height);
-        if (y >= 0 && y < (int32_t)p->input_height) {
-            append_row(p, column,
-                       (kernel_row){image + (uint32_t)y * p->input_width * p->input_channels, left,
-                                    channels});
-        } else {
-            nst_dsp_append_value(column, (int8_t)p->input_zero_point, p->kernel_width * channels);
+    const uint32_t pieces = g->joined ? 1 : inside;
+    const uint32_t words = (g->joined ? inside * g->channels : g->channels) / 4;
+    const int8_t *line = pixel_at(g, image, at, ys.begin, xs.begin);
+    append_padding(g, column, ys.begin * kernel_width);
+    for (uint32_t ky = ys.begin; ky < ys.end; ++ky, line += g->line_bytes) {
+        append_padding(g, column, xs.begin);
+        const int8_t *piece = line;
+        for (uint32_t i = 0; i < pieces; ++i, piece += g->pixel_bytes) {
+            nst_dsp_append_words(column, piece, words);
         }
+        append_padding(g, column, kernel_width - xs.end);
     }
+    append_padding(g, column, (kernel_height - ys.end) * kernel_width);
 }
 
-/* The same for any number of channels: gathers the taps as bytes first. */
-static void gather_column(const nst_conv2d_params *p, nst_dsp_column *column, const int8_t *image,
-                          int32_t top, int32_t left, int8_t *taps) {
-    const uint32_t channels = p->input_channels / p->groups;
+static int8_t *copy_taps(int8_t *to, const int8_t *from, uint32_t count) {
+    for (; count >= 4; count -= 4, from += 4, to += 4) {
+        const uint32_t word = nst_load_word(from);
+        memcpy(to, &word, sizeof word);
+    }
+    for (; count > 0; --count) {
+        *to++ = *from++;
+    }
+    return to;
+}
+
+static int8_t *copy_padding(int8_t *to, int8_t padding, uint32_t count) {
+    for (; count > 0; --count) {
+        *to++ = padding;
+    }
+    return to;
+}
+
+/* Fills a column whatever the number of channels: gathers the taps as bytes first. */
+static void gather_column(const geometry *g, nst_dsp_column *column, const int8_t *image,
+                          const window *at, int8_t *taps) {
+    const nst_conv2d_params *p = g->params;
+    const int8_t padding = (int8_t)p->input_zero_point;
+    const uint32_t row_bytes = p->kernel_width * g->channels;
+    const nst_tap_range ys = at->ys;
+    const nst_tap_range xs = at->xs;
     int8_t *next = taps;
-    for (uint32_t ky = 0; ky < p->kernel_height; ++ky) {
-        const int32_t y = top + (int32_t)(ky * p->dilation_height);
-        const bool inside = y >= 0 && y < (int32_t)p->input_height;
-        for (uint32_t kx = 0; kx < p->kernel_width; ++kx) {
-            const int32_t x = left + (int32_t)(kx * p->dilation_width);
-            const bool here = inside && x >= 0 && x < (int32_t)p->input_width;
-            const int8_t *pixel =
-                here ? image + ((uint32_t)y * p->input_width + (uint32_t)x) * p->input_channels
-                     : NULL;
-            for (uint32_t c = 0; c < channels; ++c) {
-                *next++ = here ? pixel[c] : (int8_t)p->input_zero_point;
+    if (ys.begin < ys.end && xs.begin < xs.end) {
+        const uint32_t pieces = g->joined ? 1 : xs.end - xs.begin;
+        const uint32_t piece_bytes = g->channels * (g->joined ? xs.end - xs.begin : 1);
+        const int8_t *line = pixel_at(g, image, at, ys.begin, xs.begin);
+        next = copy_padding(next, padding, ys.begin * row_bytes);
+        for (uint32_t ky = ys.begin; ky < ys.end; ++ky, line += g->line_bytes) {
+            next = copy_padding(next, padding, xs.begin * g->channels);
+            const int8_t *piece = line;
+            for (uint32_t i = 0; i < pieces; ++i, piece += g->pixel_bytes) {
+                next = copy_taps(next, piece, piece_bytes);
             }
+            next = copy_padding(next, padding, (p->kernel_width - xs.end) * g->channels);
         }
     }
-    nst_dsp_append(column, taps, (uint32_t)(next - taps));
+    copy_padding(next, padding, (uint32_t)(taps + p->kernel_height * row_bytes - next));
+    nst_dsp_append(column, taps, p->kernel_height * row_bytes);
 }
 
 /* One group of channels of one image; `image` and `output` point at the group's first channel. */
-static void run_group(const nst_conv2d_params *p, const nst_dsp_rows *rows, const int8_t *image,
+static void run_group(const geometry *g, const nst_dsp_rows *rows, const int8_t *image,
                       int8_t *output, uint32_t *columns, int8_t *taps) {
-    const bool whole_words = p->input_channels / p->groups % 4 == 0;
+    const nst_conv2d_params *p = g->params;
     const int32_t first_left = -(int32_t)p->pad_width;
     int32_t top = -(int32_t)p->pad_height;
     int32_t left = first_left;
@@ -93,11 +151,12 @@ static void run_group(const nst_conv2d_params *p, const nst_dsp_rows *rows, cons
     for (uint32_t todo = p->output_height * p->output_width; todo > 0;) {
         const uint32_t count = todo >= 3 ? 3 : 1;
         for (uint32_t i = 0; i < count; ++i) {
+            const window at = window_at(g, top, left);
             nst_dsp_column column = nst_dsp_begin_column(columns, count, i);
-            if (whole_words) {
-                fill_column(p, &column, image, top, left);
+            if (g->channels % 4 == 0) {
+                fill_column(g, &column, image, &at);
             } else {
-                gather_column(p, &column, image, top, left, taps);
+                gather_column(g, &column, image, &at, taps);
             }
             nst_dsp_end_column(columns, i, column);
             left += (int32_t)p->stride_width;
@@ -124,6 +183,7 @@ void nst_conv2d_run(const void *params, void *const *tensors, void *scratch) {
         return;
     }
     const nst_matrix matrix = nst_conv2d_matrix(p);
+    const geometry g = geometry_of(p);
     nst_dsp_rows rows = {
         .rows = matrix.rows,
         .taps = (uint32_t)nst_padded_run_bytes(matrix.layout, matrix.run_bytes),
@@ -140,8 +200,8 @@ void nst_conv2d_run(const void *params, void *const *tensors, void *scratch) {
         rows.weights = tensors[1];
         rows.channels = tensors[2];
         for (uint32_t group = 0; group < p->groups; ++group) {
-            run_group(p, &rows, image + group * (p->input_channels / p->groups),
-                      output + group * matrix.rows, columns, taps);
+            run_group(&g, &rows, image + group * g.channels, output + group * matrix.rows, columns,
+                      taps);
             rows.weights += nst_matrix_bytes(matrix);
             rows.channels += matrix.rows * 3;
         }

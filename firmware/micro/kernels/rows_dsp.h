@@ -47,6 +47,21 @@ static inline nst_dsp_column nst_dsp_begin_column(uint32_t *memory, uint32_t col
     return (nst_dsp_column){memory + columns + index, columns, 0};
 }
 
+/* In rows_dsp.S: append words of taps to a column, alone or one of three; return the sum with them. */
+int32_t nst_dsp_append_words_to_one(uint32_t *next, const int8_t *taps, uint32_t words,
+                                    int32_t sum);
+int32_t nst_dsp_append_words_to_three(uint32_t *next, const int8_t *taps, uint32_t words,
+                                      int32_t sum);
+
+/* Appends `words` times four taps, at least one. */
+static inline void nst_dsp_append_words(nst_dsp_column *column, const int8_t *taps,
+                                        uint32_t words) {
+    column->sum = column->step == 1
+                      ? nst_dsp_append_words_to_one(column->next, taps, words, column->sum)
+                      : nst_dsp_append_words_to_three(column->next, taps, words, column->sum);
+    column->next += 2 * column->step * words;
+}
+
 /* Appends `count` taps; what is missing to a multiple of 4 becomes 0. */
 void nst_dsp_append(nst_dsp_column *column, const int8_t *taps, uint32_t count);
 
