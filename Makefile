@@ -21,6 +21,18 @@ setup: ## Make .venv with everything in it, system packages included (again: no-
 build: setup ## Build libnestling, nestling-bench and the examples into build/native
 	@scripts/build_native.sh
 
+.PHONY: emulators
+emulators: setup ## Install cross compilers and QEMU for the emulated devices
+	@scripts/setup_emulators.sh
+
+.PHONY: firmware
+firmware: emulators ## Build the firmware of the emulated Cortex-M boards into build/firmware
+	@scripts/build_firmware.sh
+
+.PHONY: arm64
+arm64: emulators ## Build the device side for 64-bit Arm Linux into build/arm64
+	@scripts/build_arm64.sh
+
 .PHONY: test
 test: build lint test-core test-python ## Build, lint and run every test (what CI runs)
 
@@ -29,12 +41,16 @@ test-core: setup ## Run the C tests under AddressSanitizer and UBSan
 	@scripts/test_core.sh
 
 .PHONY: test-python
-test-python: build ## Run pytest; TESTS=tests/bundle runs one folder
+test-python: build firmware arm64 ## Run pytest; TESTS=tests/bundle runs one folder
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_JOBS) --dist loadfile $(TESTS)
 
 .PHONY: demo
 demo: build ## Train, export and run the digits demo; leaves build/demo
 	$(BIN)/nestling demo --out build/demo
+
+.PHONY: demo-devices
+demo-devices: build firmware arm64 ## Run the digits on host, emulated arm64 and M55; leaves build/devices
+	$(BIN)/nestling demo-devices --out build/devices
 
 .PHONY: peers
 peers: setup ## Make the environment in which bench runs LiteRT, apart from .venv
