@@ -12,7 +12,7 @@ import pytest
 from nestling.bench.kernels import CMSIS_NN, CORES, KernelRun, kernel_records, run_kernel_bench
 
 ROOT = Path(__file__).resolve().parents[2]
-BOARDS = ("m7", "m4")
+BOARDS = ("m55", "m7", "m4")
 
 
 @pytest.fixture(scope="module", params=BOARDS)
