@@ -103,11 +103,12 @@ class BudgetPolicy:
 class RationedPolicy:
     """A budget policy that also makes a battery last until a moment, such as the evening.
 
-    The charge should fall in a straight line from what it is now to `reserve` at `end_s`. As long
-    as it is on or above that line, only deadlines count. Below it, a run may cost only a share of
-    what the largest path costs: 1 on the line, 0 where the part `band` of what should be left is
-    missing. A wide band gives more to bursts of use and can be short in the evening; a narrow one
-    saves early. Nothing need be known of the device: what was spent too much shows in the charge.
+    The charge should fall in a straight line from what it is now to `reserve` at `end_s`. On that
+    line, a run may cost half of what the largest path costs. The share grows with what is left
+    over, and falls with what is missing: all and nothing are half a `band` above and below. Use
+    comes in bursts, so the charge swings about the line, and small paths run more evenly over the
+    day than large ones first and the smallest later. Nothing need be known of the device: what was
+    spent too much shows in the charge.
 
     Args:
         policy: Chooses under the deadline and the ration; holds costs.
@@ -116,8 +117,7 @@ class RationedPolicy:
         clock: Returns the time in seconds, e.g. `time.monotonic`.
         end_s: On that clock: until when the battery has to last.
         reserve: Charge to be left then.
-        band: Part of the planned charge, > 0; where that is missing, only the smallest path is
-            allowed.
+        band: Part of the planned charge, > 0, over which the share goes from nothing to all.
         up_margin: That of `policy`: a ration must let the largest path in, margin and all.
 
     Raises:
@@ -133,7 +133,7 @@ class RationedPolicy:
         *,
         end_s: float,
         reserve: float = 0.01,
-        band: float = 0.3,
+        band: float = 0.5,
         up_margin: float = 0.85,
     ) -> None:
         if paths < 1 or not 0.0 <= reserve < 1.0 or not band > 0.0 or not up_margin > 0.0:
@@ -158,11 +158,11 @@ class RationedPolicy:
     def share(self) -> float:
         """Return what part of the largest path's cost a run may take now, 0 to 1."""
         planned = self.planned_charge()
-        below = planned - self._charge()
-        if below <= 0.0:
-            return 1.0
-        allowed = self._band * (planned - self._reserve)
-        return max(0.0, 1.0 - below / allowed) if allowed > 0.0 else 0.0
+        surplus = self._charge() - planned
+        band = self._band * (planned - self._reserve)
+        if band <= 0.0:
+            return 1.0 if surplus > 0.0 else 0.0
+        return min(1.0, max(0.0, 0.5 + surplus / band))
 
     def record(self, path: int, cost_us: float) -> None:
         """As `BudgetPolicy.record`."""

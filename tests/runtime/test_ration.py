@@ -41,33 +41,46 @@ def test_the_plan_is_a_line_from_now_to_the_reserve() -> None:
     assert policy.planned_charge() == pytest.approx(0.1)
 
 
-def test_the_share_falls_over_the_band() -> None:
+def test_the_share_moves_over_the_band() -> None:
     battery = Battery()
     policy = battery.policy()
-    assert policy.share() == 1.0
+    assert policy.share() == pytest.approx(0.5)
     battery.time_s = 600.0  # 0.3 planned, of which 0.2 may be spent; the band is 0.05
-    for charge, share in ((0.4, 1.0), (0.3, 1.0), (0.275, 0.5), (0.25, 0.0), (0.0, 0.0)):
+    for charge, share in ((0.4, 1.0), (0.325, 1.0), (0.3, 0.5), (0.2875, 0.25), (0.0, 0.0)):
         battery.charge = charge
         assert policy.share() == pytest.approx(share)
 
 
-def test_on_the_line_only_the_deadline_counts() -> None:
-    policy = Battery().policy()
+def test_with_a_surplus_only_the_deadline_counts() -> None:
+    battery = Battery()
+    policy = battery.policy()
+    battery.charge = 0.6
     assert policy.choose(1000.0) == 2
     assert policy.choose(30.0) == 1
 
 
-def test_below_the_line_paths_are_smaller_whatever_the_deadline() -> None:
+def test_otherwise_paths_are_smaller_whatever_the_deadline() -> None:
     battery = Battery()
     policy = battery.policy()
     battery.time_s = 600.0
-    battery.charge = 0.29  # a share of 0.8: 32 us
+    battery.charge = 0.315  # a share of 0.8: 32 us
     assert policy.choose(1000.0) == 1
     assert policy.choose(5.0) == 0
-    battery.charge = 0.25
+    battery.charge = 0.275
     assert policy.choose(1000.0) == 0
-    battery.charge = 0.31
+    battery.charge = 0.33
     assert policy.choose(1000.0) == 2
+
+
+def test_without_a_known_cost_the_policy_inside_finds_out() -> None:
+    inner = BudgetPolicy(2, minimum_stay_runs=0)
+    policy = RationedPolicy(inner, 2, lambda: 0.5, lambda: 0.0, end_s=1.0)
+    assert policy.choose(1000.0) == 0
+    policy.record(0, 10.0)
+    assert policy.choose(1000.0) == 1
+    policy.record(1, 100.0)
+    # Half of 100 us: back to the small one.
+    assert policy.choose(1000.0) == 0
 
 
 def test_when_the_time_is_over_the_reserve_is_kept() -> None:

@@ -75,9 +75,10 @@ def hot_day_table(found: HotDay) -> Any:
     from rich.table import Table
 
     minutes = found.scenario.used_s / 60
+    days = f"{len(found.seeds)} days" if len(found.seeds) > 1 else "one day"
     table = Table(
         title=f"{found.bundle} on a simulated {found.device.name}\n{found.weather}; "
-        f"medians of {len(found.seeds)} day{'s' if len(found.seeds) > 1 else ''}: about {minutes:.0f} minutes of use, "
+        f"medians of {days}: about {minutes:.0f} minutes of use, "
         f"{found.contestants[0].days[0].requests:,} requests of {found.inputs} inputs",
         title_justify="left",
         title_style="",
