@@ -8,6 +8,7 @@
  * The exit status is 0 when nothing differed. */
 #include "boards/cortex_m/board.h"
 #include "micro/bench/layer.h"
+#include "micro/bench/operation.h"
 #include "micro/bench/shapes.h"
 
 #ifndef NESTLING_BENCH_RANDOM_SHAPES
@@ -38,9 +39,9 @@ static void print_number(const char *before, int64_t number) {
     }
 }
 
-static void print_result(const bench_shape *shape, const char *suffix, const bench_result *result) {
+static void print_result(const char *name, const char *suffix, const bench_result *result) {
     print("{\"shape\": \"");
-    print(shape->name);
+    print(name);
     print(suffix);
     print_number("\", \"macs\": ", (int64_t)result->macs);
     print_number(", \"fast\": ", (int64_t)result->fast);
@@ -49,20 +50,45 @@ static void print_result(const bench_shape *shape, const char *suffix, const ben
     print("}\n");
 }
 
-static void print_failure(uint32_t number, const bench_shape *shape, uint32_t mismatches) {
+static void print_failure(uint32_t number, const char *name, const void *params,
+                          uint32_t params_bytes, uint32_t mismatches) {
     print("{\"shape\": \"");
-    print(shape->name);
+    print(name);
     print_number("\", \"random\": ", number);
     print_number(", \"mismatches\": ", mismatches);
     print(", \"params\": [");
-    const int32_t *words = (const int32_t *)&shape->params;
-    const uint32_t count = shape->kind == BENCH_CONV2D      ? sizeof(nst_conv2d_params) / 4
-                           : shape->kind == BENCH_DEPTHWISE ? sizeof(nst_depthwise_params) / 4
-                                                            : sizeof(nst_linear_params) / 4;
-    for (uint32_t i = 0; i < count; ++i) {
+    const int32_t *words = params;
+    for (uint32_t i = 0; i < params_bytes / 4; ++i) {
         print_number(i == 0 ? "" : ", ", words[i]);
     }
     print("]}\n");
+}
+
+static uint32_t params_bytes(bench_kind kind) {
+    return kind == BENCH_CONV2D      ? sizeof(nst_conv2d_params)
+           : kind == BENCH_DEPTHWISE ? sizeof(nst_depthwise_params)
+                                     : sizeof(nst_linear_params);
+}
+
+/* Operators without weights: the named shapes, then random ones. Returns how many differed. */
+static uint32_t run_operations(bench_memory memory, uint32_t *random) {
+    uint32_t bad = 0;
+    for (uint32_t i = 0; i < bench_named_operation_count; ++i) {
+        const bench_operation *operation = &bench_named_operations[i];
+        const bench_result result = bench_run_operation(operation, memory, random);
+        print_result(operation->name, "", &result);
+        bad += result.mismatches != 0;
+    }
+    for (uint32_t i = 0; i < NESTLING_BENCH_RANDOM_SHAPES; ++i) {
+        const bench_operation operation = bench_random_operation(random);
+        const bench_result result = bench_run_operation(&operation, memory, random);
+        if (result.mismatches != 0) {
+            ++bad;
+            print_failure(i, operation.name, &operation.params, operation.operator->params_bytes,
+                          result.mismatches);
+        }
+    }
+    return bad;
 }
 
 int main(void) {
@@ -74,10 +100,10 @@ int main(void) {
     for (uint32_t i = 0; i < bench_named_count; ++i) {
         const bench_shape *shape = &bench_named_shapes[i];
         bench_result result = bench_run_layer(shape, memory, BENCH_SCALES_USUAL, true, &random);
-        print_result(shape, "", &result);
+        print_result(shape->name, "", &result);
         bad += result.mismatches != 0;
         result = bench_run_layer(shape, memory, BENCH_SCALES_ANY, true, &random);
-        print_result(shape, "/any-scale", &result);
+        print_result(shape->name, "/any-scale", &result);
         bad += result.mismatches != 0;
     }
     uint32_t failures = 0;
@@ -87,10 +113,12 @@ int main(void) {
         const bench_result result = bench_run_layer(&shape, memory, scales, i % 2 == 0, &random);
         if (result.mismatches != 0) {
             ++failures;
-            print_failure(i, &shape, result.mismatches);
+            print_failure(i, shape.name, &shape.params, params_bytes(shape.kind),
+                          result.mismatches);
         }
     }
-    print_number("{\"random_shapes\": ", NESTLING_BENCH_RANDOM_SHAPES);
+    failures += run_operations(memory, &random);
+    print_number("{\"random_shapes\": ", 2 * NESTLING_BENCH_RANDOM_SHAPES);
     print_number(", \"mismatches\": ", failures);
     print("}\n");
     return bad + failures == 0 ? 0 : 1;

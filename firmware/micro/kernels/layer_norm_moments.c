@@ -29,6 +29,16 @@ static void merge(nst_moments *sum, const nst_moments *other) {
     sum->count = count;
 }
 
+/* Correctly rounded everywhere. The instruction by name: compilers add a call that sets errno. */
+static float square_root(float value) {
+#if defined(__ARM_FP) && (__ARM_FP & 4)
+    __asm__("vsqrt.f32 %0, %0" : "+t"(value));
+    return value;
+#else
+    return sqrtf(value);
+#endif
+}
+
 static uint32_t depth_of(uint32_t chunks) {
     uint32_t depth = 0;
     while ((1u << depth) < chunks) {
@@ -86,7 +96,8 @@ nst_row_moments nst_layer_norm_row(const nst_layer_norm_params *p, const int8_t 
         count = both;
     }
     const float variance = squares / (float)p->columns;
-    return (nst_row_moments){mean, 1.0f / sqrtf((variance < 0.0f ? 0.0f : variance) + p->epsilon)};
+    return (nst_row_moments){mean,
+                             1.0f / square_root((variance < 0.0f ? 0.0f : variance) + p->epsilon)};
 }
 
 #if !NST_MVE_FLOAT

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "micro/kernels/check.h"
+#include "micro/kernels/variant.h"
 
 static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {
     (void)scratch_bytes;
@@ -38,7 +39,7 @@ static int8_t *fill(int8_t *output, int32_t value, size_t count) {
     return output + count;
 }
 
-void nst_pad_run(const void *params, void *const *tensors, void *scratch) {
+void nst_pad_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
     const nst_pad_params *p = params;
     const int8_t *input = tensors[0];
@@ -64,3 +65,11 @@ void nst_pad_run(const void *params, void *const *tensors, void *scratch) {
     }
     fill(output, p->value, block * p->after[0]);
 }
+
+#if !NST_MVE
+
+void nst_pad_run(const void *params, void *const *tensors, void *scratch) {
+    nst_pad_portable(params, tensors, scratch);
+}
+
+#endif

@@ -18,4 +18,7 @@ extern const nst_operator nst_operator_pad;
 
 void nst_pad_run(const void *params, void *const *tensors, void *scratch);
 
+/* In every build: what the fast ones are compared with. */
+void nst_pad_portable(const void *params, void *const *tensors, void *scratch);
+
 #endif

@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "micro/kernels/check.h"
+#include "micro/kernels/transpose_copy.h"
+#include "micro/kernels/variant.h"
 
 static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {
     (void)scratch_bytes;
@@ -37,23 +39,14 @@ const nst_operator nst_operator_transpose = {
     .run = nst_transpose_run,
 };
 
-/* The output's dimensions, outermost first, with the distance in bytes that each step moves in the
- * input. Neighbours in the output that are neighbours in the input too are one dimension; the last
- * one has at least one step. */
-typedef struct layout {
-    uint32_t rank;
-    uint32_t sizes[NST_TRANSPOSE_RANK];
-    size_t steps[NST_TRANSPOSE_RANK];
-} layout;
-
-static layout layout_of(const nst_transpose_params *p) {
+static nst_transpose_layout layout_of(const nst_transpose_params *p) {
     size_t input_steps[NST_TRANSPOSE_RANK];
     size_t step = p->element_bytes;
     for (uint32_t i = p->rank; i-- > 0;) {
         input_steps[i] = step;
         step *= p->input_shape[i];
     }
-    layout l = {.rank = 0};
+    nst_transpose_layout l = {.rank = 0};
     for (uint32_t i = 0; i < p->rank; ++i) {
         const uint32_t from = p->permutation[i];
         const uint32_t size = p->input_shape[from];
@@ -70,19 +63,11 @@ static layout layout_of(const nst_transpose_params *p) {
         }
     }
     if (l.rank == 0) {
-        l = (layout){.rank = 1, .sizes = {1}, .steps = {p->element_bytes}};
+        l = (nst_transpose_layout){.rank = 1, .sizes = {1}, .steps = {p->element_bytes}};
     }
     return l;
 }
 
-static void gather_bytes(uint8_t *output, const uint8_t *input, uint32_t count, size_t step) {
-    for (uint32_t i = 0; i < count; ++i, input += step) {
-        output[i] = *input;
-    }
-}
-
-/* Elements of more than one byte: `bytes` is a constant at each call, so a copy is one load and
- * one store. */
 static inline void gather(uint8_t *output, const uint8_t *input, uint32_t count, size_t step,
                           size_t bytes) {
     for (uint32_t i = 0; i < count; ++i, input += step, output += bytes) {
@@ -90,27 +75,31 @@ static inline void gather(uint8_t *output, const uint8_t *input, uint32_t count,
     }
 }
 
-void nst_transpose_run(const void *params, void *const *tensors, void *scratch) {
-    (void)scratch;
-    const nst_transpose_params *p = params;
-    const layout l = layout_of(p);
+/* `bytes` is a constant in each of the calls, so that a copy is one load and one store. */
+static void copy_portable(uint8_t *output, const uint8_t *input, uint32_t count, size_t step,
+                          uint32_t bytes) {
+    if (step == bytes) {
+        memcpy(output, input, (size_t)count * bytes);
+    } else if (bytes == 1) {
+        gather(output, input, count, step, 1);
+    } else if (bytes == 2) {
+        gather(output, input, count, step, 2);
+    } else {
+        gather(output, input, count, step, 4);
+    }
+}
+
+void nst_transpose_with(const nst_transpose_params *p, void *const *tensors,
+                        nst_transpose_copy copy) {
+    const nst_transpose_layout l = layout_of(p);
     const uint32_t inner = l.sizes[l.rank - 1];
     const size_t inner_step = l.steps[l.rank - 1];
-    const size_t inner_bytes = (size_t)inner * p->element_bytes;
     const uint8_t *input = tensors[0];
     uint8_t *output = tensors[1];
     uint32_t position[NST_TRANSPOSE_RANK] = {0};
     for (;;) {
-        if (inner_step == p->element_bytes) {
-            memcpy(output, input, inner_bytes);
-        } else if (p->element_bytes == 1) {
-            gather_bytes(output, input, inner, inner_step);
-        } else if (p->element_bytes == 2) {
-            gather(output, input, inner, inner_step, 2);
-        } else {
-            gather(output, input, inner, inner_step, 4);
-        }
-        output += inner_bytes;
+        copy(output, input, inner, inner_step, p->element_bytes);
+        output += (size_t)inner * p->element_bytes;
         uint32_t i = l.rank - 1;
         for (;;) { /* the next place, as an odometer counts */
             if (i == 0) {
@@ -126,3 +115,16 @@ void nst_transpose_run(const void *params, void *const *tensors, void *scratch) 
         }
     }
 }
+
+void nst_transpose_portable(const void *params, void *const *tensors, void *scratch) {
+    (void)scratch;
+    nst_transpose_with(params, tensors, copy_portable);
+}
+
+#if !NST_MVE
+
+void nst_transpose_run(const void *params, void *const *tensors, void *scratch) {
+    nst_transpose_portable(params, tensors, scratch);
+}
+
+#endif

@@ -19,4 +19,7 @@ extern const nst_operator nst_operator_transpose;
 
 void nst_transpose_run(const void *params, void *const *tensors, void *scratch);
 
+/* In every build: what the fast ones are compared with. */
+void nst_transpose_portable(const void *params, void *const *tensors, void *scratch);
+
 #endif
