@@ -83,7 +83,7 @@ void nst_add_portable(const void *params, void *const *tensors, void *scratch) {
     } while (nst_broadcast_next(&walk));
 }
 
-#if !NST_MVE
+#if !NST_MVE && !NST_DSP
 
 void nst_add_run(const void *params, void *const *tensors, void *scratch) {
     nst_add_portable(params, tensors, scratch);

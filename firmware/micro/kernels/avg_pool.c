@@ -67,7 +67,7 @@ void nst_avg_pool_portable(const void *params, void *const *tensors, void *scrat
     } while (nst_avg_pool_next(&p->window, &walk));
 }
 
-#if !NST_MVE_FLOAT
+#if !NST_MVE_FLOAT && !NST_DSP
 
 void nst_avg_pool_run(const void *params, void *const *tensors, void *scratch) {
     nst_avg_pool_portable(params, tensors, scratch);

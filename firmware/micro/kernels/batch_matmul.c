@@ -58,7 +58,7 @@ void nst_batch_matmul_portable(const void *params, void *const *tensors, void *s
     }
 }
 
-#if !NST_MVE
+#if !NST_MVE && !NST_DSP
 
 void nst_batch_matmul_run(const void *params, void *const *tensors, void *scratch) {
     nst_batch_matmul_portable(params, tensors, scratch);

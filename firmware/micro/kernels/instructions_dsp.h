@@ -3,7 +3,6 @@
 #ifndef NESTLING_MICRO_KERNELS_INSTRUCTIONS_DSP_H
 #define NESTLING_MICRO_KERNELS_INSTRUCTIONS_DSP_H
 
-#include <arm_acle.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -25,6 +24,20 @@ static inline uint32_t nst_even_bytes(uint32_t word) {
 static inline uint32_t nst_odd_bytes(uint32_t word) {
     uint32_t result;
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(result) : "r"(word));
+    return result;
+}
+
+/* Adds bytes 0 and 2, sign-extended, to two halfwords. */
+static inline uint32_t nst_add_even_bytes(uint32_t halves, uint32_t word) {
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(halves), "r"(word));
+    return result;
+}
+
+/* Adds bytes 1 and 3, sign-extended, to two halfwords. */
+static inline uint32_t nst_add_odd_bytes(uint32_t halves, uint32_t word) {
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(halves), "r"(word));
     return result;
 }
 
@@ -60,6 +73,20 @@ static inline int32_t nst_high_product(int32_t a, int32_t b) {
 static inline int32_t nst_add_high_product(int32_t sum, int32_t a, int32_t b) {
     int32_t result;
     __asm__("smmlar %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+/* The larger of each pair of signed bytes. */
+static inline uint32_t nst_larger_bytes(uint32_t a, uint32_t b) {
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(result) : "r"(a), "r"(b) : "cc");
+    return result;
+}
+
+/* The smaller of each pair of signed bytes. */
+static inline uint32_t nst_smaller_bytes(uint32_t a, uint32_t b) {
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %2, %1" : "=&r"(result) : "r"(a), "r"(b) : "cc");
     return result;
 }
 

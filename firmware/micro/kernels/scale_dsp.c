@@ -14,6 +14,13 @@ void nst_dsp_clamp(int8_t *bytes, uint32_t count, int32_t low, int32_t high) {
     if (low <= INT8_MIN && high >= INT8_MAX) {
         return;
     }
+    const uint32_t lows = (uint8_t)low * 0x01010101u;
+    const uint32_t highs = (uint8_t)high * 0x01010101u;
+    for (; count >= 4; count -= 4, bytes += 4) {
+        const uint32_t word =
+            nst_smaller_bytes(nst_larger_bytes(nst_load_word(bytes), lows), highs);
+        memcpy(bytes, &word, sizeof word);
+    }
     for (uint32_t i = 0; i < count; ++i) {
         bytes[i] = nst_to_int8(bytes[i], 0, low, high);
     }
