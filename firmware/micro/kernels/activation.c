@@ -29,7 +29,8 @@ void nst_activation_portable(const void *params, void *const *tensors, void *scr
     const int8_t *input = tensors[0];
     const int8_t *table = (const int8_t *)tensors[1] + 128;
     int8_t *output = tensors[2];
-    for (uint32_t i = 0; i < p->elements; ++i) {
+    const uint32_t elements = p->elements;
+    for (uint32_t i = 0; i < elements; ++i) {
         output[i] = table[input[i]];
     }
 }

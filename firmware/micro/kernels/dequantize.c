@@ -27,11 +27,11 @@ const nst_operator nst_operator_dequantize = {
 
 void nst_dequantize_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
-    const nst_dequantize_params *p = params;
+    const nst_dequantize_params p = *(const nst_dequantize_params *)params;
     const int8_t *input = tensors[0];
     float *output = tensors[1];
-    for (uint32_t i = 0; i < p->elements; ++i) {
-        output[i] = (float)(input[i] - p->zero_point) * p->scale;
+    for (uint32_t i = 0; i < p.elements; ++i) {
+        output[i] = (float)(input[i] - p.zero_point) * p.scale;
     }
 }
 

@@ -28,15 +28,15 @@ const nst_operator nst_operator_div = {
 
 void nst_div_run(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
-    const nst_div_params *p = params;
+    const nst_div_params p = *(const nst_div_params *)params;
     const int8_t *self = tensors[0];
     const int8_t *other = tensors[1];
     int8_t *output = tensors[2];
-    for (uint32_t i = 0; i < p->elements; ++i) {
-        const int32_t numerator = self[i] - p->self_zero_point;
-        const int32_t denominator = other[i] - p->other_zero_point;
+    for (uint32_t i = 0; i < p.elements; ++i) {
+        const int32_t numerator = self[i] - p.self_zero_point;
+        const int32_t denominator = other[i] - p.other_zero_point;
         const float quotient = denominator == 0 ? 0.0f : (float)numerator / (float)denominator;
         output[i] =
-            nst_round_to_int8(quotient * p->output_scale, p->output_zero_point, INT8_MIN, INT8_MAX);
+            nst_round_to_int8(quotient * p.output_scale, p.output_zero_point, INT8_MIN, INT8_MAX);
     }
 }

@@ -29,12 +29,12 @@ const nst_operator nst_operator_quantize = {
 
 void nst_quantize_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
-    const nst_quantize_params *p = params;
+    const nst_quantize_params p = *(const nst_quantize_params *)params;
     const float *input = tensors[0];
     int8_t *output = tensors[1];
-    for (uint32_t i = 0; i < p->elements; ++i) {
-        output[i] = nst_round_to_int8(input[i] * p->inverse_scale, p->zero_point, p->quant_min,
-                                      p->quant_max);
+    for (uint32_t i = 0; i < p.elements; ++i) {
+        output[i] =
+            nst_round_to_int8(input[i] * p.inverse_scale, p.zero_point, p.quant_min, p.quant_max);
     }
 }
 

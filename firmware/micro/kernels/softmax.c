@@ -64,10 +64,12 @@ void nst_softmax_portable(const void *params, void *const *tensors, void *scratc
     const int8_t *input = tensors[0];
     int8_t *output = tensors[1];
     float *terms = scratch;
-    for (uint32_t row = 0; row < p->rows; ++row, input += p->columns, output += p->columns) {
-        const float factor = 1.0f / exponentials(p, input, terms);
-        for (uint32_t i = 0; i < p->columns; ++i) {
-            output[i] = nst_round_to_int8(terms[i] * factor * 256.0f, -128, INT8_MIN, INT8_MAX);
+    const uint32_t columns = p->columns;
+    for (uint32_t row = 0; row < p->rows; ++row, input += columns, output += columns) {
+        /* Times 256 is exact, so the product's rounding is that of the probability. */
+        const float factor = 1.0f / exponentials(p, input, terms) * 256.0f;
+        for (uint32_t i = 0; i < columns; ++i) {
+            output[i] = nst_round_to_int8(terms[i] * factor, -128, INT8_MIN, INT8_MAX);
         }
     }
 }
