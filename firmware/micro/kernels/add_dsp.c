@@ -7,8 +7,8 @@
 #include "micro/kernels/broadcast.h"
 #include "micro/kernels/scale_dsp.h"
 
-/* One run of elements; tables of twice the rescaled operand, by its byte. `rounding` is half of what
- * the shift to the right by `n` drops, and the zero point where the shift brings it back. */
+/* One run of elements; tables of twice the rescaled operand, by its byte. `rounding` is half of
+ * what the shift to the right by `n` drops, and the zero point where the shift brings it back. */
 static void add_run_of(const int8_t *self, const int8_t *other, int8_t *output, uint32_t count,
                        const int32_t *self_table, const int32_t *other_table, int32_t multiplier,
                        int32_t rounding, int32_t n) {

@@ -60,7 +60,7 @@ void nst_max_pool_portable(const void *params, void *const *tensors, void *scrat
     }
 }
 
-#if !NST_MVE
+#if !NST_MVE && !NST_DSP
 
 void nst_max_pool_run(const void *params, void *const *tensors, void *scratch) {
     nst_max_pool_portable(params, tensors, scratch);

@@ -285,8 +285,8 @@ nst_dsp_add_one:
     one_by_pairs nst_dsp_one_by_pairs, 0
     one_by_pairs nst_dsp_one_by_long_pairs, 1
 
-/* int32_t NAME(uint32_t *next, const int8_t *taps, uint32_t words, int32_t sum): appends words of taps
- * to a column whose pairs are \step bytes apart. Returns the sum with these taps. */
+/* int32_t NAME(uint32_t *next, const int8_t *taps, uint32_t words, int32_t sum): appends words of
+ * taps to a column whose pairs are \step bytes apart. Returns the sum with these taps. */
 .macro append_word at, step
     ldr     r4, [r1], #4
     sxtb16  r5, r4

@@ -47,7 +47,8 @@ static inline nst_dsp_column nst_dsp_begin_column(uint32_t *memory, uint32_t col
     return (nst_dsp_column){memory + columns + index, columns, 0};
 }
 
-/* In rows_dsp.S: append words of taps to a column, alone or one of three; return the sum with them. */
+/* In rows_dsp.S: append words of taps to a column, alone or one of three; return the sum with
+ * them. */
 int32_t nst_dsp_append_words_to_one(uint32_t *next, const int8_t *taps, uint32_t words,
                                     int32_t sum);
 int32_t nst_dsp_append_words_to_three(uint32_t *next, const int8_t *taps, uint32_t words,
