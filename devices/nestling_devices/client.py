@@ -24,7 +24,7 @@ from smpclient.generics import SMPRequest, TEr1, TEr2, TRep, success
 from smpclient.requests.os_management import EchoWrite, MCUMgrParametersRead
 from smpclient.transport import SMPTransportDisconnected
 
-from nestling_devices.errors import LinkError, refusal_error
+from nestling_devices.errors import LinkError, NoAnswerError, refusal_error
 from nestling_devices.line import Line
 from nestling_devices.transport import DamagedFrameError, LineTransport
 
@@ -35,8 +35,8 @@ _BUSY_WAIT_S = 0.2
 
 _Result = TypeVar("_Result")
 
-# What concerns the user becomes an error of ours; smpclient's own log is for who turns it on.
-logging.getLogger("smpclient").addHandler(logging.NullHandler())
+# What concerns the user becomes an error of ours; a request that is sent again concerns nobody.
+logging.getLogger("smpclient").setLevel(logging.CRITICAL)
 
 
 class Client:
@@ -51,6 +51,9 @@ class Client:
         connect_s: How long to wait for the line and the first answer.
 
     Attributes:
+        smp: smpclient's own client, on the same line; its coroutines run by `call`.
+        smp: smpclient's own client, on the same line; its coroutines run by `call`.
+        timeout_s: As above.
         retries: Requests that had to be sent again so far.
 
     Raises:
@@ -63,24 +66,23 @@ class Client:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tries: int = DEFAULT_TRIES,
-        connect_s: float = 20.0,
+        connect_s: float = 10.0,
     ) -> None:
         self.retries = 0
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._tries = tries
         self._turn = threading.Lock()
         self._transport = LineTransport(open_line)
-        self._smp = SMPClient(self._transport, "", timeout_s)
+        self.smp = SMPClient(self._transport, "", timeout_s)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="nestling-smp", daemon=True
         )
         self._thread.start()
         try:
-            self._call(self._transport.connect("", connect_s))
+            self.call(self._transport.connect("", connect_s))
             # The first answer may take as long as the device takes to start.
-            tries = max(self._tries, int(connect_s / timeout_s))
-            parameters = self.request(MCUMgrParametersRead(), tries=tries)
+            parameters = self.request(MCUMgrParametersRead(), patience_s=connect_s)
             self._transport.initialize(parameters.buf_size)
         except BaseException:
             self.close()
@@ -100,43 +102,49 @@ class Client:
         self,
         message: SMPRequest[TRep, TEr1, TEr2],
         *,
-        timeout_s: float | None = None,
+        patience_s: float = 0.0,
         tries: int | None = None,
     ) -> TRep:
         """Send a request and return its answer.
 
         Args:
             message: A request of `smpclient` or of `nestling_devices.messages`.
-            timeout_s: Of one try; the client's own by default.
-            tries: How often to send it; the client's own by default.
+            patience_s: Go on sending it this long, for work that takes the device its time: it
+                answers that it is busy, or does not answer, until it is done.
+            tries: How often to send it at least; the client's own number by default.
 
         Raises:
-            LinkError: No answer came, however often it was sent, or the line is gone.
+            NoAnswerError: No answer came, however often it was sent.
+            LinkError: The line is gone, or the message does not fit into the device's buffer.
             NestlingError: The device refused; see `nestling_devices.errors`.
         """
-        allowed = self._tries if tries is None else tries
+        least = self._tries if tries is None else tries
+        sent = 0
         failure: BaseException | None = None
         with self._turn:
-            for attempt in range(allowed):
-                if attempt:
-                    self.retries += 1
+            end = time.monotonic() + patience_s
+            while sent < least or time.monotonic() < end:
+                self.retries += sent > 0
+                sent += 1
                 try:
-                    answer = self._call(self._smp.request(message, timeout_s or self._timeout_s))
+                    answer = self.call(self.smp.request(message, self.timeout_s))
                 except (TimeoutError, DamagedFrameError, SMPException, SMPClientException) as error:
                     failure = error
                     continue
+                except ValueError as error:
+                    raise LinkError("the message cannot be sent", actual=str(error)) from error
                 except (SMPTransportDisconnected, OSError) as error:
                     raise LinkError("the line to the device is gone", actual=str(error)) from error
                 if success(answer):
                     return answer
-                if not _is_busy(answer):
-                    raise refusal_error(answer)
-                # An earlier try is still being worked on, and its answer will do for this one too.
                 failure = refusal_error(answer)
-                time.sleep(_BUSY_WAIT_S)
-        raise LinkError(
+                if not _is_busy(answer):
+                    raise failure
+                # An earlier try is still being worked on, and its answer will do for this one too.
+                time.sleep(min(_BUSY_WAIT_S, self.timeout_s))
+        raise NoAnswerError(
             f"the device does not answer {type(message).__name__}",
-            actual=f"{allowed} tries, the last one: {failure or type(failure).__name__}",
+            actual=f"{sent} tries, the last one: {failure or type(failure).__name__}",
             hint="check the line, or reset the device",
         ) from failure
 
@@ -173,7 +181,7 @@ class Client:
             return
         try:
             if hasattr(self._transport, "_conn"):
-                self._call(self._transport.disconnect())
+                self.call(self._transport.disconnect())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -190,8 +198,12 @@ class Client:
     ) -> None:
         self.close()
 
-    def _call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Run something on the client's own event loop and wait for it."""
+    def call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run something on the client's own event loop and wait for it, e.g. `smp.upload`.
+
+        Raises:
+            LinkError: The connection is closed.
+        """
         if self._loop.is_closed():
             work.close()
             raise LinkError("the connection is closed")

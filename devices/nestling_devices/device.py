@@ -24,7 +24,7 @@ from smpclient.requests.statistics_management import GroupData, ListOfGroups
 
 from nestling_devices import messages
 from nestling_devices.client import DEFAULT_TIMEOUT_S, DEFAULT_TRIES, Client
-from nestling_devices.errors import DeviceError, LinkError
+from nestling_devices.errors import DeviceError, LinkError, NoAnswerError
 from nestling_devices.faults import Faults, FaultyLine
 from nestling_devices.line import Line
 from nestling_devices.machine import Machine
@@ -41,12 +41,12 @@ from nestling_devices.reports import (
 )
 from nestling_devices.tensors import Tensors
 from nestling_runtime.bundle import Slot
-from nestling_runtime.errors import PathError
+from nestling_runtime.errors import PathError, SignatureError
 from nestling_runtime.session import Array
 
-COMMIT_TIMEOUT_S = 120.0
-RUN_TIMEOUT_S = 60.0
-SELECT_TIMEOUT_S = 60.0
+COMMIT_PATIENCE_S = 120.0
+RUN_PATIENCE_S = 60.0
+SELECT_PATIENCE_S = 60.0
 
 
 class Device:
@@ -240,8 +240,14 @@ class Device:
         """Commit; a second one, after an answer that was lost, finds nothing to do."""
         try:
             answer = self.client.request(
-                messages.PushCommitWrite(confirm=confirm), timeout_s=COMMIT_TIMEOUT_S
+                messages.PushCommitWrite(confirm=confirm), patience_s=COMMIT_PATIENCE_S
             )
+        except SignatureError:
+            # Signing changes no byte of the manifest, by which the device knows an update again.
+            for slot in self.slots():
+                if not slot.active and not slot.confirmed and slot.hash == file.hash:
+                    self.erase(slot.slot)
+            raise
         except DeviceError:
             for slot in self.slots():
                 if slot.active and slot.hash == file.hash and slot.confirmed >= confirm:
@@ -257,7 +263,7 @@ class Device:
         Raises:
             NestlingError: The device refuses.
         """
-        self.client.request(ImageStatesWrite(confirm=True), timeout_s=COMMIT_TIMEOUT_S)
+        self.client.request(ImageStatesWrite(confirm=True), patience_s=COMMIT_PATIENCE_S)
         self._forget()
 
     def revert(self) -> None:
@@ -272,7 +278,7 @@ class Device:
         if kept.active:
             raise DeviceError("the bundle that runs is the confirmed one")
         self.client.request(
-            ImageStatesWrite(hash=kept.hash, confirm=False), timeout_s=COMMIT_TIMEOUT_S
+            ImageStatesWrite(hash=kept.hash, confirm=False), patience_s=COMMIT_PATIENCE_S
         )
         self._forget()
 
@@ -301,7 +307,7 @@ class Device:
         Raises:
             NestlingError: The device refuses.
         """
-        self.client.request(ImageErase(slot=slot), timeout_s=COMMIT_TIMEOUT_S)
+        self.client.request(ImageErase(slot=slot), patience_s=COMMIT_PATIENCE_S)
 
     # ---- running
 
@@ -355,7 +361,7 @@ class Device:
             if not path:
                 raise PathError("the list of stages is empty")
             message = messages.SelectWrite(stages=tuple(int(stage) for stage in path))
-        answer = self.client.request(message, timeout_s=SELECT_TIMEOUT_S)
+        answer = self.client.request(message, patience_s=SELECT_PATIENCE_S)
         return Selection(_path_number(answer.path), answer.stages, answer.cost, answer.loaded)
 
     def run(self, **inputs: npt.ArrayLike) -> dict[str, Array]:
@@ -399,7 +405,7 @@ class Device:
             NestlingError: The device refuses.
         """
         message = messages.ChooseWrite(deadline=deadline)
-        answer = self.client.request(message, timeout_s=SELECT_TIMEOUT_S)
+        answer = self.client.request(message, patience_s=SELECT_PATIENCE_S)
         return answer.path, answer.switched
 
     def cancel(self) -> None:
@@ -478,18 +484,18 @@ class Device:
         """Run; a model with state must not run twice because an answer was lost."""
         message = messages.RunWrite()
         if not has_state:
-            answer = self.client.request(message, timeout_s=RUN_TIMEOUT_S)
+            answer = self.client.request(message, patience_s=RUN_PATIENCE_S)
             return RunReport(answer.duration, answer.stages, _path_number(answer.path))
         runs = self.telemetry().runs
         for _ in range(self._tries):
-            try:
-                answer = self.client.request(message, timeout_s=RUN_TIMEOUT_S, tries=1)
-            except LinkError:
-                if self.telemetry().runs != runs:
-                    return RunReport(0, 0, None)
-                continue
-            return RunReport(answer.duration, answer.stages, _path_number(answer.path))
-        raise LinkError("the device does not run", actual=f"{self._tries} tries")
+            with contextlib.suppress(NoAnswerError):
+                answer = self.client.request(message, tries=1)
+                return RunReport(answer.duration, answer.stages, _path_number(answer.path))
+            # A device that runs says that it is busy, so this waits until it has.
+            seen = self.client.request(messages.TelemetryRead(), patience_s=RUN_PATIENCE_S)
+            if seen.runs != runs:
+                return RunReport(0, 0, None)
+        raise NoAnswerError("the device does not run", actual=f"{self._tries} tries")
 
 
 def _path_number(number: int) -> int | None:

@@ -68,7 +68,7 @@ class Arm64Machine(ProcessMachine):
         loader = Path(_ARM64_LIBRARIES) / "lib" / "ld-linux-aarch64.so.1"
         return [
             _program("qemu-aarch64", "qemu-user"),
-            _file(build_folder() / "arm64" / "bin" / "nestlingd", "build-arm64"),
+            _file(build_folder() / "arm64" / "bin" / "nestlingd", "arm64"),
             Need(
                 str(loader),
                 str(loader) if loader.exists() else None,
@@ -89,7 +89,7 @@ class Arm64Machine(ProcessMachine):
         if options.threads:
             arguments += ["--threads", str(options.threads)]
         if options.public_key is not None:
-            arguments += ["--key", str(options.public_key)]
+            arguments += ["--public-key", str(options.public_key)]
         if options.faults:
             arguments += ["--faults"]
         return arguments
@@ -119,7 +119,9 @@ class M55Machine(ProcessMachine):
         """Return what it cannot do without."""
         return [
             _program("qemu-system-arm", "qemu-system-arm"),
-            _file(build_folder() / "arm-m55" / "nestling-m55.elf", "build-firmware"),
+            _file(
+                build_folder() / "firmware" / "mps3_an547" / "bin" / "nestling_m55.elf", "firmware"
+            ),
         ]
 
     def command(self) -> Sequence[str]:

@@ -5,7 +5,8 @@
     NestlingError            (nestling_runtime.errors, with BundleError, PathError, ...)
     |-- ProfileError         a device profile is unknown, unreadable or wrong
     |-- ToolError            a device needs a program or build that is not there; says how to get it
-    |-- LinkError            the line to the device cannot be opened, is gone, or stays silent
+    |-- LinkError            the line to the device cannot be opened, or is gone
+    |   `-- NoAnswerError    it is there, but no answer comes
     `-- DeviceError          the device refuses for a reason that is no other branch's
 
 What a device refuses for a reason that the runtime knows too is the runtime's error: a bad path is
@@ -62,7 +63,11 @@ class ToolError(NestlingError):
 
 
 class LinkError(NestlingError):
-    """The line to the device cannot be opened, is gone, or the device does not answer."""
+    """The line to the device cannot be opened, is gone, or stays silent."""
+
+
+class NoAnswerError(LinkError):
+    """The line is there, but no answer came, however often the request was sent."""
 
 
 class DeviceError(NestlingError):

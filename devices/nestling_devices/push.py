@@ -15,6 +15,7 @@ from pathlib import Path
 from nestling_devices import messages
 from nestling_devices.client import Client
 from nestling_devices.errors import DeviceError
+from nestling_devices.pieces import Pieces
 from nestling_runtime.bundle import Bundle, Section
 from nestling_runtime.errors import BundleError, CancelledError
 
@@ -22,9 +23,10 @@ PREFIX_BYTES = 64
 SIGNATURE_BYTES = 84
 # A message of tens of bytes, without its data: a head's first piece is the largest, with its hash.
 _ENVELOPE_BYTES = 128
-_COPY_TIMEOUT_S = 60.0  # the device copies and hashes what it has
-_ERASE_TIMEOUT_S = 20.0  # it may erase a slot first
+_COPY_PATIENCE_S = 60.0  # the device copies and hashes what it has
 _MOST_STALLS = 8  # answers in a row that ask for the same bytes or earlier ones
+
+_SendPiece = Callable[[int, bytes, int | None], int]
 
 Progress = Callable[[int, int], object]
 """Called with the bytes that are on the device, and all of them; a true result cancels."""
@@ -38,7 +40,7 @@ class PushReport:
         slot: Where the bundle lies.
         hash: Of its manifest.
         bundle_bytes: Of the whole file.
-        payload_bytes: Of the bundle that were sent.
+        payload_bytes: Of the bundle that were sent; pieces that had to be cut smaller count again.
         sections_sent: How many sections had to be sent, at least in part.
         sections: How many it has.
         line_bytes: What went over the line to the device, framing and repetitions included.
@@ -110,7 +112,7 @@ class Push:
     ) -> None:
         self._client = client
         self._bundle = bundle
-        self._chunk_bytes = min(chunk_bytes, client.message_bytes - _ENVELOPE_BYTES)
+        self._pieces = Pieces(min(chunk_bytes, client.message_bytes - _ENVELOPE_BYTES))
         self._progress = progress
         self.payload_bytes = 0
         self._done_bytes = 0
@@ -123,7 +125,7 @@ class Push:
         """
         bundle = self._bundle
 
-        def send(off: int, data: bytes) -> int:
+        def send(off: int, data: bytes, tries: int | None) -> int:
             first = off == 0
             message = messages.PushHeadWrite(
                 off=off,
@@ -132,7 +134,7 @@ class Push:
                 total=bundle.size_bytes if first else None,
                 sha=bundle.hash if first else None,
             )
-            return self._client.request(message, timeout_s=_ERASE_TIMEOUT_S if first else None).off
+            return self._client.request(message, tries=tries).off
 
         self._transfer(0, 0, bundle.head_bytes, send)
 
@@ -142,16 +144,16 @@ class Push:
         Raises:
             NestlingError: The device refuses, or the line is gone.
         """
-        answer = self._client.request(messages.PushMissingRead(), timeout_s=_COPY_TIMEOUT_S)
+        answer = self._client.request(messages.PushMissingRead(), patience_s=_COPY_PATIENCE_S)
         while answer.copying:
-            answer = self._client.request(messages.PushMissingRead(), timeout_s=_COPY_TIMEOUT_S)
-        given = 0
+            answer = self._client.request(messages.PushMissingRead(), patience_s=_COPY_PATIENCE_S)
         while answer.sections:
             yield from answer.sections
-            given += len(answer.sections)
-            if given >= answer.total:
+            # "from" is a section's number: it means the same when one has arrived meanwhile.
+            start = answer.sections[-1].section + 1
+            if start >= len(self._bundle.sections):
                 return
-            answer = self._client.request(messages.PushMissingRead(start=given))
+            answer = self._client.request(messages.PushMissingRead(start=start))
 
     def send_sections(self) -> int:
         """Send what is missing; return how many sections that were.
@@ -169,15 +171,15 @@ class Push:
         for item in wanted:
             section = sections[item.section]
 
-            def send(off: int, data: bytes, number: int = item.section) -> int:
+            def send(off: int, data: bytes, tries: int | None, number: int = item.section) -> int:
                 message = messages.PushDataWrite(section=number, off=off, data=data)
-                return self._client.request(message).off
+                return self._client.request(message, tries=tries).off
 
             self._transfer(section.offset_bytes, item.off, section.size_bytes, send)
         self._report()
         return len(wanted)
 
-    def _transfer(self, base: int, off: int, end: int, send: Callable[[int, bytes], int]) -> None:
+    def _transfer(self, base: int, off: int, end: int, send: _SendPiece) -> None:
         """Send the bytes `off` to `end` of what starts at `base`, as the device asks for them.
 
         Raises:
@@ -186,9 +188,13 @@ class Push:
         stalled = 0
         while off < end:
             self._report()
-            data = self._bundle.read(base + off, min(self._chunk_bytes, end - off))
-            expected = send(off, data)
-            self.payload_bytes += len(data)
+
+            def send_piece(most_bytes: int, tries: int | None, off: int = off) -> int:
+                data = self._bundle.read(base + off, min(most_bytes, end - off))
+                self.payload_bytes += len(data)
+                return send(off, data, tries)
+
+            expected = self._pieces.send(send_piece)
             stalled = stalled + 1 if expected <= off else 0
             if expected > end or stalled > _MOST_STALLS:
                 raise DeviceError(f"the device expects offset {expected} of {end} after {off}")

@@ -57,7 +57,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run: how long it took, how many stages it had, and the path's number (None: no path)."""
+    """One run.
+
+    Attributes:
+        duration: How long it took; 0 where the device does not count, or its answer was lost.
+        stages: How many were executed.
+        path: The path's number; None for a list of stages.
+    """
 
     duration: int
     stages: int

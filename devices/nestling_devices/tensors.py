@@ -8,6 +8,7 @@ import numpy.typing as npt
 from nestling_devices import messages
 from nestling_devices.client import Client
 from nestling_devices.errors import DeviceError
+from nestling_devices.pieces import Pieces
 from nestling_runtime.bundle import Slot
 from nestling_runtime.errors import EngineError
 from nestling_runtime.session import NUMPY_DTYPES, Array, check_array
@@ -31,7 +32,7 @@ class Tensors:
 
     def __init__(self, client: Client, chunk_bytes: int) -> None:
         self._client = client
-        self._piece_bytes = min(chunk_bytes, client.message_bytes - _ENVELOPE_BYTES)
+        self._pieces = Pieces(min(chunk_bytes, client.message_bytes - _ENVELOPE_BYTES))
         found: list[messages.SlotItem] = []
         while True:
             answer = client.request(messages.SlotsRead(start=len(found)))
@@ -65,8 +66,12 @@ class Tensors:
         check_array(slot, array)
         data, off = array.tobytes(), 0
         while off < len(data):
-            piece = data[off : off + self._piece_bytes]
-            answer = self._client.request(messages.TensorWrite(slot=index, off=off, data=piece))
+
+            def send(most: int, tries: int | None, off: int = off) -> messages.TensorWriteAnswer:
+                message = messages.TensorWrite(slot=index, off=off, data=data[off : off + most])
+                return self._client.request(message, tries=tries)
+
+            answer = self._pieces.send(send)
             if answer.len != len(data) or not off < answer.off <= len(data):
                 raise DeviceError(f"the device holds {name!r} in {answer.len} bytes")
             off = answer.off
@@ -82,7 +87,14 @@ class Tensors:
         slot = self.slots[index]
         data = bytearray()
         while len(data) < slot.size_bytes:
-            answer = self._client.request(messages.TensorRead(slot=index, off=len(data)))
+
+            def ask(
+                most: int, tries: int | None, off: int = len(data)
+            ) -> messages.TensorReadAnswer:
+                message = messages.TensorRead(slot=index, off=off, len=most)
+                return self._client.request(message, tries=tries)
+
+            answer = self._pieces.send(ask)
             if answer.off != len(data) or answer.len != slot.size_bytes or not answer.data:
                 raise DeviceError(f"the device holds {name!r} in {answer.len} bytes")
             data += answer.data

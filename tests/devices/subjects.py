@@ -1,0 +1,143 @@
+"""What the suite pushes to a device: a small bundle, versions of it, and what it computes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import nestling_runtime
+from nestling.elastic import ElasticViT, Supernet
+from nestling.export import export_bundle
+from nestling_runtime.bundle import Bundle
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, as bundles for one target.
+
+    Attributes:
+        bundle: What devices start with.
+        update: The same model with other weights at its last nesting level: one section differs.
+        foreign: A bundle for a target that the device does not have.
+        expected: Bundle, path (name or stages) and inputs to outputs, computed by the oracle.
+        tolerance: Largest difference that is allowed; 0: identical.
+    """
+
+    bundle: Path
+    update: Path
+    foreign: Path
+    expected: Callable[[Path, str | list[int], Arrays], Arrays]
+    tolerance: float
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Names of the paths, small to large."""
+        with Bundle.open(self.bundle) as bundle:
+            return tuple(path.name for path in bundle.paths)
+
+    def inputs(self, seed: int) -> dict[str, npt.NDArray[Any]]:
+        """Return random inputs."""
+        rng = np.random.default_rng(seed)
+        with Bundle.open(self.bundle) as bundle:
+            slots = [slot for slot in bundle.slots if slot.role == "input"]
+        return {
+            slot.name: rng.integers(-128, 128, slot.shape).astype(np.int8)
+            if slot.dtype == "i8"
+            else rng.standard_normal(slot.shape).astype(np.float32)
+            for slot in slots
+        }
+
+    def stage_lists(self) -> list[list[int]]:
+        """Return legal lists of stages that are no named path: levels that change on the way."""
+        with Bundle.open(self.bundle) as bundle:
+            chains = [list(path.chain) for path in bundle.paths]
+            small, large = chains[0], chains[-1]
+            mixed = []
+            for cut in range(1, len(large)):
+                border = bundle.stages[large[cut]].first
+                head = [s for s in small if bundle.stages[s].last < border]
+                mixed.append([*head, *large[cut:]])
+            return [chain for chain in mixed if chain not in chains]
+
+
+def check(subject: Subject, found: Arrays, wanted: Arrays) -> None:
+    """Compare outputs."""
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        assert found[name].dtype == array.dtype
+        if subject.tolerance:
+            np.testing.assert_allclose(found[name], array, rtol=0, atol=subject.tolerance)
+        else:
+            np.testing.assert_array_equal(found[name], array)
+
+
+def make_subject(target: str, folder: Path, tolerance: float) -> Subject:
+    """Export the bundles for a target; what was lowered once comes from the cache."""
+    bundle, update, foreign = (folder / f"{n}.nest" for n in ("mini", "update", "foreign"))
+    if target == "xnnpack":
+        export_bundle(small_vit(), bundle, jobs=1, fused=False)
+        export_bundle(small_vit(other=True), update, jobs=1, fused=False)
+        expected = _expected_of_runtime
+    else:
+        raise NotImplementedError(target)
+    foreign.write_bytes(_with_target(bundle.read_bytes(), target[:-1] + "x"))
+    return Subject(bundle, update, foreign, expected, tolerance)
+
+
+def _with_target(data: bytes, target: str) -> bytes:
+    """A legal bundle that says another target, in as many letters."""
+    size = int.from_bytes(data[16:24], "little")
+    manifest = cbor2.loads(data[64 : 64 + size])
+    assert len(manifest["target"]) == len(target)
+    changed = cbor2.dumps(manifest | {"target": target}, canonical=True)
+    assert len(changed) == size
+    return data[:32] + hashlib.sha256(changed).digest() + changed + data[64 + size :]
+
+
+def small_vit(*, other: bool = False) -> Supernet:
+    """Return a ViT of two levels and two depths; `other` has other weights at the last level."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = ElasticViT(
+            image_size=8,
+            patch=4,
+            channels=1,
+            dim=16,
+            depth=2,
+            heads=2,
+            classes=10,
+            widths=(0.5, 1.0),
+            depths=(0.5, 1.0),
+        ).eval()
+    if other:
+        with torch.no_grad():
+            for name, value in net.named_parameters():
+                if name.endswith(("up.weight", "up.bias")):
+                    value[len(value) // 2 :] *= -1.0
+    return net
+
+
+@cache
+def _model(bundle: Path) -> nestling_runtime.Model:
+    return nestling_runtime.open(bundle, threads=1)
+
+
+def _expected_of_runtime(bundle: Path, path: str | list[int], inputs: Arrays) -> Arrays:
+    """What the engine computes in this process, which other tests compare with eager torch."""
+    with _model(bundle).session() as session:
+        if isinstance(path, str):
+            session.select(path, mode="chain")
+        else:
+            session.select_stages(path)
+        return session.run(**inputs)
