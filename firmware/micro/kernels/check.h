@@ -23,13 +23,9 @@ static inline bool nst_is_int8(int32_t value) {
     return value >= INT8_MIN && value <= INT8_MAX;
 }
 
-/* True for 0 and positive and negative normal numbers below 2^126 in size: no NaN, no infinity. */
-static inline bool nst_is_tame(float value) {
-    return value > -0x1p126f && value < 0x1p126f;
-}
-
+/* Scales far from where floats end: no product with a quantised value is 0, infinite or denormal. */
 static inline bool nst_is_scale(float value) {
-    return value >= 0x1p-126f && value < 0x1p126f;
+    return value >= 0x1p-100f && value <= 0x1p100f;
 }
 
 #endif
