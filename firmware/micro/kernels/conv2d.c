@@ -10,7 +10,8 @@ static uint64_t scratch_need(const nst_conv2d_params *p) {
     const nst_matrix matrix = nst_conv2d_matrix(p);
     const uint64_t run_bytes = nst_padded_run_bytes(matrix.layout, matrix.run_bytes);
     if (p->layout == NST_LAYOUT_MVE) {
-        return 2 * matrix.runs * run_bytes;
+        const bool packs = p->runs == 1 && p->kernel_height > 1;
+        return 2 * matrix.runs * run_bytes + (packs ? NST_CONV2D_MVE_PACKED * run_bytes + 16 : 0);
     }
     if (p->layout != NST_LAYOUT_DSP || p->runs != 1) {
         return 0;

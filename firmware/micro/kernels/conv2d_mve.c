@@ -1,9 +1,11 @@
-/* conv2d on MVE: positions whose window lies inside the image are read where they lie, in strips of pairs; all
- * others are gathered into scratch memory first. */
+/* conv2d on MVE. Positions whose window lies inside the image are read where they lie, in strips of pairs, or, where the
+ * rows of the kernel are short, put together in scratch memory eight at a time. All others are gathered tap by tap. */
 #include "micro/kernels/conv2d.h"
 #include "micro/kernels/variant.h"
 
 #if NST_MVE
+
+#include <arm_mve.h>
 
 #include "micro/kernels/copy_mve.h"
 #include "micro/kernels/matmul_mve.h"
@@ -15,9 +17,12 @@ typedef struct job {
     const int8_t *end;   /* of the whole input */
     int8_t *output;      /* the group's first channel of the image's first output */
     uint32_t channels;   /* input channels of the group */
-    uint32_t direct_begin,
-        direct_end; /* output columns whose taps all lie inside; none where rows cannot be direct */
-    nst_matmul_strip strip; /* of direct positions */
+    /* Output columns [inside_begin, inside_end) whose taps all lie inside the image; none where those cannot be read in
+     * whole vectors. */
+    uint32_t inside_begin, inside_end;
+    uint32_t reach;         /* bytes from such a position's first tap to the end of what is read */
+    bool packs;             /* whether their windows are put together first */
+    nst_matmul_strip strip; /* of positions that are read where they lie */
     nst_matmul_queue queue;
 } job;
 
@@ -72,51 +77,107 @@ static void gather_columns(job *j, int32_t top, uint32_t begin, uint32_t end, in
     }
 }
 
+/* Read `pairs` pairs of positions where they lie, the first one at `first`. */
+static void run_direct(job *j, const int8_t *first, uint32_t pairs, int8_t *output) {
+    j->strip.column0 = first;
+    j->strip.column1 = first + j->p->stride_width * j->p->input_channels;
+    j->strip.output0 = output;
+    j->strip.pairs = pairs;
+    nst_matmul_mve_pairs(&j->strip);
+}
+
+/* Whole vectors: what is written too much is written over by the next row, or lies in the padding. */
+static inline void copy_vectors(int8_t *to, const int8_t *from, uint32_t vectors) {
+    do {
+        vstrbq_s8(to, vldrbq_s8(from));
+        to += 16;
+        from += 16;
+    } while (--vectors > 0);
+}
+
+/* Put the windows of `pairs` pairs of positions together, kernel rows one behind the other. */
+static void run_packed(job *j, const int8_t *first, uint32_t pairs, int8_t *output) {
+    const nst_conv2d_params *p = j->p;
+    const uint32_t width = p->kernel_width * p->input_channels;
+    const uint32_t vectors = (width + 15) / 16;
+    const uint32_t line_bytes = p->dilation_height * p->input_width * p->input_channels;
+    const uint32_t position_bytes = p->stride_width * p->input_channels;
+    const uint32_t column_bytes = j->queue.column_bytes;
+    nst_matmul_strip strip = j->queue.strip;
+    int8_t *columns = j->queue.slots + 2 * column_bytes;
+    strip.column0 = columns;
+    strip.column1 = columns + column_bytes;
+    strip.output1_offset = p->output_channels;
+    strip.column_step = 2 * column_bytes;
+    while (pairs > 0) {
+        strip.pairs = pairs < NST_CONV2D_MVE_PACKED / 2 ? pairs : NST_CONV2D_MVE_PACKED / 2;
+        strip.output0 = output;
+        int8_t *column = columns;
+        for (uint32_t i = 0; i < 2 * strip.pairs; ++i) {
+            const int8_t *line = first;
+            int8_t *to = column;
+            for (uint32_t ky = p->kernel_height; ky > 0; --ky) {
+                copy_vectors(to, line, vectors);
+                to += width;
+                line += line_bytes;
+            }
+            column += column_bytes;
+            first += position_bytes;
+        }
+        nst_matmul_mve_pairs(&strip);
+        output += 2 * strip.pairs * p->output_channels;
+        pairs -= strip.pairs;
+    }
+}
+
 /* One row of output; `output` is its first position. */
 static void run_row(job *j, int32_t top, int8_t *output) {
     const nst_conv2d_params *p = j->p;
     const uint32_t width = p->output_width;
     const int32_t bottom = top + (int32_t)((p->kernel_height - 1) * p->dilation_height);
-    uint32_t begin = j->direct_begin;
-    uint32_t end = top >= 0 && bottom < (int32_t)p->input_height ? j->direct_end : 0;
+    const uint32_t begin = j->inside_begin;
+    uint32_t end = top >= 0 && bottom < (int32_t)p->input_height ? j->inside_end : 0;
     if (begin >= end) {
         gather_columns(j, top, 0, width, output);
         return;
     }
-    const uint32_t column_step = p->stride_width * p->input_channels;
     const int8_t *first = j->image + (uint32_t)top * p->input_width * p->input_channels +
                           (begin * p->stride_width - p->pad_width) * p->input_channels;
     /* Whole vectors may not pass the end of the input. */
-    const uint32_t reach =
-        (p->runs - 1) * (j->strip.run_step + j->strip.run_vectors * 16) + j->strip.run_vectors * 16;
-    while (end > begin && (uint32_t)(j->end - first) < (end - 1 - begin) * column_step + reach) {
+    const uint32_t column_step = p->stride_width * p->input_channels;
+    while (end > begin && (uint32_t)(j->end - first) < (end - 1 - begin) * column_step + j->reach) {
         --end;
     }
     const uint32_t pairs = (end - begin) / 2;
     gather_columns(j, top, 0, begin, output);
     if (pairs > 0) {
-        j->strip.column0 = first;
-        j->strip.column1 = first + column_step;
-        j->strip.output0 = output + begin * p->output_channels;
-        j->strip.pairs = pairs;
-        nst_matmul_mve_pairs(&j->strip);
+        int8_t *inside = output + begin * p->output_channels;
+        if (j->packs) {
+            run_packed(j, first, pairs, inside);
+        } else {
+            run_direct(j, first, pairs, inside);
+        }
     }
     gather_columns(j, top, begin + 2 * pairs, width, output);
 }
 
-/* Output columns whose taps all lie inside the image. */
-static void find_direct(job *j) {
+/* Which positions are inside the image, how they are read, and how far. */
+static void find_inside(job *j) {
     const nst_conv2d_params *p = j->p;
     const uint32_t reach = (p->kernel_width - 1) * p->dilation_width + 1;
     const bool neighbours =
         p->kernel_width == 1 || (p->dilation_width == 1 && j->channels == p->input_channels);
     const uint32_t room = p->input_width + p->pad_width;
-    if (!neighbours || p->runs != p->kernel_height || room < reach) {
+    j->packs = p->runs != p->kernel_height;
+    if (!neighbours || room < reach || (j->packs && j->channels != p->input_channels)) {
         return;
     }
     const uint32_t end = (room - reach) / p->stride_width + 1;
-    j->direct_begin = (p->pad_width + p->stride_width - 1) / p->stride_width;
-    j->direct_end = end < p->output_width ? end : p->output_width;
+    j->inside_begin = (p->pad_width + p->stride_width - 1) / p->stride_width;
+    j->inside_end = end < p->output_width ? end : p->output_width;
+    const uint32_t row_bytes = (uint32_t)nst_round_up(p->kernel_width * j->channels, 16);
+    j->reach = (p->kernel_height - 1) * p->dilation_height * p->input_width * p->input_channels +
+               row_bytes;
 }
 
 static void run_group(job *j) {
@@ -177,7 +238,7 @@ void nst_conv2d_run(const void *params, void *const *tensors, void *scratch) {
                 .scaling = p->scaling,
             },
     };
-    find_direct(&j);
+    find_inside(&j);
     for (uint32_t group = 0; group < p->groups; ++group) {
         j.image = input + group * j.channels;
         j.output = (int8_t *)tensors[3] + group * matrix.rows;

@@ -50,7 +50,7 @@ void nst_linear_run(const void *params, void *const *tensors, void *scratch) {
     if (row + 1 == p->batches && safe == p->batches) {
         strip.column0 = input + row * p->inputs;
         strip.output0 = output + row * p->outputs;
-        nst_matmul_mve_singles(&strip);
+        nst_matmul_mve_single(&strip);
         return;
     }
     nst_matmul_queue queue = {

@@ -18,11 +18,12 @@ typedef struct nst_matmul_strip {
         run_step; /* bytes from the end of a padded run to the start of the next, modulo 2^32 */
     const int8_t *weights;
     const int32_t *channels;
-    uint32_t rows;           /* output channels */
-    int8_t *output0;         /* [rows] of column 0 of the first pair */
-    uint32_t output1_offset; /* where column 1's lie, in bytes from output0; at most 65532 */
-    uint32_t pairs;          /* at least 1 */
-    uint32_t column_step;    /* bytes from one pair to the next */
+    uint32_t rows;   /* output channels */
+    int8_t *output0; /* [rows] of column 0 of the first pair */
+    uint32_t
+        output1_offset; /* where column 1's lie, in bytes from output0; at most NST_MATMUL_MVE_FARTHEST */
+    uint32_t pairs;       /* at least 1 */
+    uint32_t column_step; /* bytes from one pair to the next */
     uint32_t output_step;
     int32_t zero_point; /* of the output */
     int32_t low;        /* activation */
@@ -32,11 +33,11 @@ typedef struct nst_matmul_strip {
 
 void nst_matmul_mve_pairs(const nst_matmul_strip *strip);
 
-/* The same for column 0 of each pair alone. */
-void nst_matmul_mve_singles(const nst_matmul_strip *strip);
+/* The same for column 0 of the first pair alone. Only for one run. */
+void nst_matmul_mve_single(const nst_matmul_strip *strip);
 
-/* Outputs of two columns may lie so far apart: their distance is an unsigned 16-bit offset, plus 3. */
-#define NST_MATMUL_MVE_FARTHEST 65532u
+/* Most rows, and how far apart the outputs of two columns may lie: both are reckoned with in 16 bits. */
+#define NST_MATMUL_MVE_FARTHEST 32760u
 
 /* Columns that are gathered one by one, in scratch memory: they wait for a second one. */
 typedef struct nst_matmul_queue {
@@ -55,7 +56,7 @@ static inline void nst_matmul_queue_single(nst_matmul_queue *queue, const int8_t
                                            int8_t *output) {
     queue->strip.column0 = column;
     queue->strip.output0 = output;
-    nst_matmul_mve_singles(&queue->strip);
+    nst_matmul_mve_single(&queue->strip);
 }
 
 /* The slot was filled; its results go to `output`, behind those of the column that waits. */
