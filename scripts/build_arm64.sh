@@ -3,7 +3,9 @@
 # the examples, against the aarch64 wheel of the executorch that is installed in .venv. They run on a
 # Raspberry Pi or, here, under qemu-aarch64:
 #
-#   qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm64/bin/nestlingd --help
+#   qemu-aarch64 -cpu cortex-a76 -L /usr/aarch64-linux-gnu build/arm64/bin/nestlingd --help
+#
+# (Name a processor without SME: QEMU 7.2's emulation of it and XNNPACK's int8 kernels disagree.)
 #
 # Downloads once (build/arm64/wheel, build/arm64/sysroot). Arguments go to CMake's configure step.
 set -euo pipefail

@@ -126,9 +126,9 @@ int Device::start(nst_error *err) {
 }
 
 int Device::restart(nst_error *err) {
-    engine_.ops->close(engine_.self);
     inbox_.clear();
     flash().dead = false;
+    engine_.ops->close(engine_.self);
     return start(err);
 }
 
@@ -142,12 +142,21 @@ void Device::take_all() {
 }
 
 int Device::serve(nst_error *err) {
-    take_all();
-    if (flash().dead) {
-        inbox_.clear();
-        return nst_fail(err, NST_E_STATE, "flash", nullptr, 0, 0, "the device has no power");
+    while (true) {
+        take_all();
+        if (flash().dead) {
+            inbox_.clear();
+            return nst_fail(err, NST_E_STATE, "flash", nullptr, 0, 0, "the device has no power");
+        }
+        if (!reset_) {
+            return NST_OK;
+        }
+        // What a client has sent since the answer to its reset waits: not every client asks twice.
+        engine_.ops->close(engine_.self);
+        if (int code = start(err); code != NST_OK) {
+            return code;
+        }
     }
-    return reset_ ? restart(err) : NST_OK;
 }
 
 int Device::serve_until_end(nst_error *err) {

@@ -49,8 +49,8 @@ class Device {
     // Power off and on: what is under way is lost. NST_E_IO: the power failed while starting.
     int restart(nst_error *err);
 
-    // Answers everything in the inbox; a reset that was asked for is carried out, errors as
-    // `restart`.
+    // Answers everything in the inbox; a reset that was asked for is carried out. NST_E_STATE: the
+    // power is off. Other errors as `restart`.
     int serve(nst_error *err);
 
     // Serves until `end`. Errors as `serve`.

@@ -39,8 +39,8 @@ and, if need be
   --baud N               of --serial, default 115200
   --threads N            threads of a run; default 0: all processors
   --budget-bytes N       memory for weights at the start; default 0: no limit
-  --public-key FILE      key file of `nestling keygen`, or 32 raw bytes: refuse bundles that were not
-                         signed with it
+  --public-key FILE      key of `nestling keygen`, or its 32 bytes: refuse bundles that it did not
+                         sign
   --message-bytes N      largest message, default 16384
   --name NAME            name of this device, default linux- and the processor
   --faults               let clients cut the power (kills this process): for tests
