@@ -21,8 +21,8 @@
 
 @ Fields of nst_depthwise_strip.
 #define STEPS 36
-#define POSITIONS 48
-#define OUTPUT 52
+#define POSITIONS 52
+#define STRIP_BYTES 96
 
 @ What lies on the stack.
 #define F_LOW 0
@@ -31,10 +31,11 @@
 #define F_BLOCKS 40
 #define F_TAIL 44
 #define F_POSITIONS 48
-#define F_ADJUST 52    /* what is left to add to the taps of each kernel row after a position */
-#define F_ADJUST_ANY 64
+#define F_STEPS 52     /* three, then whether any is not 0 */
 #define F_SCALING 68
-#define F_BYTES 72
+#define F_STRIP 72
+#define F_COUNT 76
+#define F_BYTES 80
 
 @ Sixteen channels of a tap into q0; in the tail (VPR is set) only those that exist.
 .macro load_tap pointer, tail
@@ -229,23 +230,14 @@
     .thumb_func
 nst_depthwise_mve_3x3:
     enter
-    @ After a position the taps have moved on by its blocks of channels; the rest follows from the steps.
-    cmp r5, #0
-    it ne
-    addne r4, r4, #1
-    lsl r4, r4, #4
-    ldrd r6, r7, [r1, #STEPS]
-    ldr r8, [r1, #(STEPS + 8)]
-    sub r6, r6, r4
-    sub r7, r7, r4
-    sub r8, r8, r4
-    strd r6, r7, [sp, #F_ADJUST]
-    str r8, [sp, #(F_ADJUST + 8)]
-    orr r6, r6, r7
-    orr r6, r6, r8
-    str r6, [sp, #F_ADJUST_ANY]
-    ldrd r6, r11, [r1, #POSITIONS]
-    str r6, [sp, #F_POSITIONS]
+    str r2, [sp, #F_COUNT]
+9:  @ a strip (r1)
+    str r1, [sp, #F_STRIP]
+    add r4, r1, #STEPS
+    ldm r4, {r5-r8, r9, r11}
+    add r4, sp, #F_STEPS
+    stm r4, {r5-r8}
+    str r9, [sp, #F_POSITIONS]
     ldm r1, {r0-r8}
 
 1:  @ a position
@@ -273,23 +265,28 @@ nst_depthwise_mve_3x3:
     subs lr, lr, #1
     beq 5f
     str lr, [sp, #F_POSITIONS]
-    ldr lr, [sp, #F_ADJUST_ANY]
+    ldr lr, [sp, #(F_STEPS + 12)]
     cmp lr, #0
     beq 1b
-    ldr lr, [sp, #F_ADJUST]
+    ldr lr, [sp, #F_STEPS]
     add r0, r0, lr
     add r1, r1, lr
     add r2, r2, lr
-    ldr lr, [sp, #(F_ADJUST + 4)]
+    ldr lr, [sp, #(F_STEPS + 4)]
     add r3, r3, lr
     add r4, r4, lr
     add r5, r5, lr
-    ldr lr, [sp, #(F_ADJUST + 8)]
+    ldr lr, [sp, #(F_STEPS + 8)]
     add r6, r6, lr
     add r7, r7, lr
     add r8, r8, lr
     b 1b
 5:
+    ldrd r1, r2, [sp, #F_STRIP]
+    add r1, r1, #STRIP_BYTES
+    subs r2, r2, #1
+    str r2, [sp, #F_COUNT]
+    bne 9b
     leave
     finish_by_shifts 11, 12
     finish_by_shifts 13, 14

@@ -39,54 +39,99 @@ static void run_any(const image *in, int32_t top, int32_t left, int8_t *output) 
     nst_depthwise_mve_any(in->job, in->taps, count, output);
 }
 
-/* `positions` along a row, whose columns of taps all lie inside or, for one position, anywhere. */
-static void run_3x3(const image *in, int32_t top, int32_t left, uint32_t positions,
-                    int8_t *output) {
+static void run_any_image(const image *in, int8_t *output) {
     const nst_depthwise_params *p = in->p;
-    nst_depthwise_strip strip = {.positions = positions, .output = output};
-    for (uint32_t ky = 0; ky < 3; ++ky) {
-        const int32_t y = top + (int32_t)(ky * p->dilation_height);
-        const int32_t dx = (int32_t)p->dilation_width;
-        strip.taps[3 * ky] = tap_at(in, y, left);
-        strip.taps[3 * ky + 1] = tap_at(in, y, left + dx);
-        strip.taps[3 * ky + 2] = tap_at(in, y, left + 2 * dx);
-        strip.steps[ky] = (uint32_t)y < p->input_height ? p->stride_width * p->input_channels : 0;
+    for (uint32_t i = 0; i < p->output_height; ++i) {
+        const int32_t top = (int32_t)(i * p->stride_height) - (int32_t)p->pad_height;
+        for (uint32_t j = 0; j < p->output_width; ++j) {
+            run_any(in, top, (int32_t)(j * p->stride_width) - (int32_t)p->pad_width, output);
+            output += p->input_channels;
+        }
     }
-    nst_depthwise_mve_3x3(in->job, &strip);
 }
 
-static void run_row_3x3(const image *in, int32_t top, uint32_t begin, uint32_t end,
-                        int8_t *output) {
+/* A row of a 3 x 3 kernel: one strip of the columns whose taps all lie inside, one for each other column. */
+#define MOST_STRIPS 5u
+
+typedef struct row {
+    nst_depthwise_strip strips[MOST_STRIPS];
+    uint32_t count;
+} row;
+
+/* The strip that begins with `column`, for the row of output whose first taps lie at `top`. */
+static void place(const image *in, nst_depthwise_strip *strip, int32_t top, uint32_t column,
+                  uint32_t positions, int8_t *output) {
     const nst_depthwise_params *p = in->p;
-    for (uint32_t column = 0; column < p->output_width;) {
-        const uint32_t positions = column == begin && begin < end ? end - begin : 1;
-        run_3x3(in, top, (int32_t)(column * p->stride_width) - (int32_t)p->pad_width, positions,
-                output);
-        output += positions * p->input_channels;
-        column += positions;
+    const int32_t left = (int32_t)(column * p->stride_width) - (int32_t)p->pad_width;
+    const uint32_t moved = (uint32_t)nst_round_up(p->input_channels, 16);
+    const uint32_t down = p->stride_height * p->input_width * p->input_channels;
+    strip->positions = positions;
+    strip->output = output;
+    strip->steps_any = 0;
+    for (uint32_t ky = 0; ky < 3; ++ky) {
+        const int32_t y = top + (int32_t)(ky * p->dilation_height);
+        for (uint32_t kx = 0; kx < 3; ++kx) {
+            const int8_t *tap = tap_at(in, y, left + (int32_t)(kx * p->dilation_width));
+            strip->taps[3 * ky + kx] = tap;
+            strip->down[3 * ky + kx] = tap == in->padding ? 0 : down;
+        }
+        const bool inside = (uint32_t)y < p->input_height;
+        strip->steps[ky] = (inside ? p->stride_width * p->input_channels : 0) - moved;
+        strip->steps_any |= positions > 1 ? strip->steps[ky] : 0;
     }
+}
+
+/* From one row of output to the next, where all rows of taps lie inside before and after. */
+static void move_down(const nst_depthwise_params *p, row *r) {
+    for (nst_depthwise_strip *strip = r->strips; strip < r->strips + r->count; ++strip) {
+        for (uint32_t i = 0; i < 9; ++i) {
+            strip->taps[i] += strip->down[i];
+        }
+        strip->output += p->output_width * p->input_channels;
+    }
+}
+
+/* Output columns [begin, end) have all their taps inside. Returns false where too many have not. */
+static bool run_3x3_image(const image *in, uint32_t begin, uint32_t end, int8_t *output) {
+    const nst_depthwise_params *p = in->p;
+    const uint32_t inside = begin < end ? end - begin : 0;
+    if (p->output_width - inside >= MOST_STRIPS) {
+        return false;
+    }
+    row r = {.count = 0};
+    bool was_inside = false;
+    for (uint32_t i = 0; i < p->output_height; ++i) {
+        const int32_t top = (int32_t)(i * p->stride_height) - (int32_t)p->pad_height;
+        const bool is_inside =
+            top >= 0 && top + 2 * (int32_t)p->dilation_height < (int32_t)p->input_height;
+        if (was_inside && is_inside) {
+            move_down(p, &r);
+        } else {
+            r.count = 0;
+            for (uint32_t column = 0; column < p->output_width;) {
+                const uint32_t positions = column == begin && inside > 0 ? inside : 1;
+                place(in, &r.strips[r.count++], top, column, positions,
+                      output + column * p->input_channels);
+                column += positions;
+            }
+        }
+        was_inside = is_inside;
+        nst_depthwise_mve_3x3(in->job, r.strips, r.count);
+        output += p->output_width * p->input_channels;
+    }
+    return true;
 }
 
 static void run_image(const image *in, int8_t *output) {
     const nst_depthwise_params *p = in->p;
-    const bool is_3x3 = p->kernel_height == 3 && p->kernel_width == 3;
     /* Columns of output whose taps all lie inside. */
     const uint32_t reach = (p->kernel_width - 1) * p->dilation_width + 1;
     const uint32_t room = p->input_width + p->pad_width;
     const uint32_t begin = (p->pad_width + p->stride_width - 1) / p->stride_width;
     uint32_t end = room < reach ? 0 : (room - reach) / p->stride_width + 1;
     end = end < p->output_width ? end : p->output_width;
-    for (uint32_t row = 0; row < p->output_height; ++row) {
-        const int32_t top = (int32_t)(row * p->stride_height) - (int32_t)p->pad_height;
-        if (is_3x3) {
-            run_row_3x3(in, top, begin, end, output);
-        } else {
-            for (uint32_t column = 0; column < p->output_width; ++column) {
-                run_any(in, top, (int32_t)(column * p->stride_width) - (int32_t)p->pad_width,
-                        output + column * p->input_channels);
-            }
-        }
-        output += p->output_width * p->input_channels;
+    if (p->kernel_height != 3 || p->kernel_width != 3 || !run_3x3_image(in, begin, end, output)) {
+        run_any_image(in, output);
     }
 }
 

@@ -17,16 +17,21 @@ typedef struct nst_depthwise_job {
     uint32_t scaling; /* nst_scaling */
 } nst_depthwise_job;
 
-/* Positions of a 3 x 3 kernel along a row: tap i of the first one is at taps[i], channel 0, and steps[i / 3] bytes
- * further for each position. */
+/* Positions of a 3 x 3 kernel along a row whose taps lie in one way to the edges of the image. */
 typedef struct nst_depthwise_strip {
-    const int8_t *taps[9];
-    uint32_t steps[3];
+    const int8_t *taps[9]; /* of the first position, channel 0 */
+    uint32_t steps
+        [3]; /* for each kernel row: bytes from one position to the next, less 16 * (blocks + 1 if there
+                            * is a tail), modulo 2^32 */
+    uint32_t steps_any; /* 0 when all three are 0 */
     uint32_t positions; /* at least 1 */
     int8_t *output;
+    uint32_t
+        down[9]; /* bytes from each tap to that of the next row of output; not read by the loop */
 } nst_depthwise_strip;
 
-void nst_depthwise_mve_3x3(const nst_depthwise_job *job, const nst_depthwise_strip *strip);
+void nst_depthwise_mve_3x3(const nst_depthwise_job *job, const nst_depthwise_strip *strips,
+                           uint32_t count);
 
 /* One position of any kernel. */
 void nst_depthwise_mve_any(const nst_depthwise_job *job, const int8_t *const *taps, uint32_t count,
