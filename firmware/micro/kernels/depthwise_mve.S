@@ -32,7 +32,7 @@
 #define F_TAIL 44
 #define F_POSITIONS 48
 #define F_STEPS 52     /* three, then whether any is not 0 */
-#define F_SCALING 68
+#define F_SCALING 68   /* 0: by shifts; 1: twice; -1: twice, and no clamping */
 #define F_STRIP 72
 #define F_COUNT 76
 #define F_BYTES 80
@@ -118,7 +118,7 @@
 .endm
 
 @ From sums to sixteen results at r11; r10 moves to the end of this block's channels. The flags say which scaling it is
-@ (ne: twice). Scaling by shifts stands elsewhere, behind label \shift, and comes back to \back.
+@ (eq: by shifts) and whether saturation clamps enough (mi). Scaling by shifts stands elsewhere, behind label \shift, and comes back to \back.
 .macro finish tail, shift, back
     beq.w \shift\()f
     rescale_twice q4
@@ -128,14 +128,16 @@
 \back:
     vqmovnb.s32 q4, q4
     vqmovnt.s32 q4, q5
-    vldrw.u32 q0, [sp, #F_LOW]
     vqmovnb.s32 q6, q6
     vqmovnt.s32 q6, q7
-    vldrw.u32 q1, [sp, #F_HIGH]
     vqmovnb.s16 q4, q4
     vqmovnt.s16 q4, q6
+    bmi 20f
+    vldrw.u32 q0, [sp, #F_LOW]
+    vldrw.u32 q1, [sp, #F_HIGH]
     vmax.s8 q4, q4, q0
     vmin.s8 q4, q4, q1
+20:
     .if \tail
     vpst
     vstrbt.8 q4, [r11], #16
@@ -169,7 +171,12 @@
     strd r4, r5, [sp, #F_WEIGHTS]
     ldrd r4, r5, [r0, #BLOCKS]
     strd r4, r5, [sp, #F_BLOCKS]
+    ldrd r4, r5, [r0, #LOW]
+    sub r5, r5, r4          @ 255: all of int8
     ldr r6, [r0, #SCALING]
+    cmp r5, #255
+    it eq
+    rsbeq r6, r6, #0
     str r6, [sp, #F_SCALING]
     ldr r12, [r0, #ZERO_POINT]
 .endm
