@@ -13,7 +13,7 @@ from typing import Any
 from core.device import ACTIVE, COMPLETE, Device
 from core.updates import bundle_hash, running, version
 from smpclient import SMPClient
-from smpclient.generics import error, success
+from smpclient.generics import error_v1, success
 from smpclient.requests.image_management import ImageErase, ImageStatesRead, ImageStatesWrite
 from smpclient.requests.os_management import EchoWrite, MCUMgrParametersRead, ResetWrite
 from smpclient.requests.statistics_management import GroupData, ListOfGroups
@@ -76,7 +76,7 @@ def test_statistics(device: Device) -> None:
         flash = await client.request(GroupData(name="flash"))
         assert success(flash) and flash.fields["programs"] > 0
         missing = await client.request(GroupData(name="nothing"))
-        assert error(missing) and missing.rc == 5
+        assert error_v1(missing) and missing.rc == 5
 
     talk(device, what)
 
@@ -132,8 +132,8 @@ def test_an_upload_goes_on_where_a_reset_stopped_it(device: Device) -> None:
 def test_errors_carry_a_reason(device: Device) -> None:
     async def what(client: SMPClient) -> None:
         refused = await client.request(ImageStatesWrite(hash=b"\1" * 32))
-        assert error(refused) and refused.rsn and "no slot holds" in refused.rsn
+        assert error_v1(refused) and refused.rsn and "no slot holds" in refused.rsn
         erased = await client.request(ImageErase(slot=9))
-        assert error(erased) and erased.rsn and "no such slot" in erased.rsn
+        assert error_v1(erased) and erased.rsn and "no such slot" in erased.rsn
 
     talk(device, what)

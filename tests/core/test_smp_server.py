@@ -52,7 +52,12 @@ def refused(
 
 
 def test_members_in_any_order_and_unknown_ones(device: Device) -> None:
-    body = [("x", {"a": [1, [2.5, None]], 7: b"z"}), ("d", "hi"), (3, True), ("y", [[], {}])]
+    body: list[tuple[Any, Any]] = [
+        ("x", {"a": [1, [2.5, None]], 7: b"z"}),
+        ("d", "hi"),
+        (3, True),
+        ("y", [[], {}]),
+    ]
     for seed in range(20):
         random.Random(seed).shuffle(body)
         assert device.request(WRITE, OS, 0, dict(body)) == {"r": "hi"}
