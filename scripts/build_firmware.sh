@@ -8,7 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 
 # The processor of each board.
-declare -Ar CPUS=([mps3_an547]=cortex-m55 [mps2_an500]=cortex-m7 [mps2_an386]=cortex-m4)
+declare -Ar CPUS=([mps3_an547]=cortex-m55 [mps2_an500]=cortex-m7 [mps2_an386]=cortex-m4
+    [mps2_an505]=cortex-m33)
 
 fail() { printf 'build_firmware: error: %s\n' "$*" >&2; exit 1; }
 

@@ -12,7 +12,7 @@ import pytest
 from nestling.bench.kernels import CMSIS_NN, CORES, KernelRun, kernel_records, run_kernel_bench
 
 ROOT = Path(__file__).resolve().parents[2]
-BOARDS = ("m55", "m7", "m4")
+BOARDS = ("m55", "m7", "m4", "m33")
 
 
 @pytest.fixture(scope="module", params=BOARDS)
@@ -41,7 +41,7 @@ def test_every_shape_takes_fewer_instructions_than_cmsis_nn(
     core_and_run: tuple[str, KernelRun],
 ) -> None:
     name, run = core_and_run
-    # The figures were counted on M7; M4 runs the same instructions.
+    # The figures were counted on M7; M4 and M33 run the same instructions.
     theirs = CMSIS_NN[name if name in CMSIS_NN else "m7"]
     ours = {f.shape: f.fast / f.macs for f in run.named}
     slower = {

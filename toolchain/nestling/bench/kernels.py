@@ -53,6 +53,7 @@ CORES = {
         EmulatedCore("m55", "mps3_an547", "mps3-an547", 5),
         EmulatedCore("m7", "mps2_an500", "mps2-an500", 6),
         EmulatedCore("m4", "mps2_an386", "mps2-an386", 6),
+        EmulatedCore("m33", "mps2_an505", "mps2-an505", 6),
     )
 }
 
