@@ -224,7 +224,7 @@ def _draw_battery(axis: Axes, found: HotDay) -> None:
                       clip_on=False)  # fmt: skip
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axis.legend(loc="upper right", frameon=False)
+    axis.legend(loc="lower left", frameon=False)
 
 
 def _draw_bars(axes: Sequence[Axes], found: HotDay) -> None:
