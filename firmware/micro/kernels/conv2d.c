@@ -1,6 +1,7 @@
 #include "micro/kernels/conv2d.h"
 
 #include "micro/kernels/check.h"
+#include "micro/kernels/conv2d_packed_mve.h"
 #include "micro/kernels/requantize.h"
 #include "micro/kernels/rows_dsp.h"
 #include "micro/kernels/taps.h"
@@ -9,9 +10,11 @@
 static uint64_t scratch_need(const nst_conv2d_params *p) {
     const nst_matrix matrix = nst_conv2d_matrix(p);
     const uint64_t run_bytes = nst_padded_run_bytes(matrix.layout, matrix.run_bytes);
+    if (nst_conv2d_is_packed(p)) {
+        return nst_conv2d_packed_scratch_bytes(p);
+    }
     if (p->layout == NST_LAYOUT_MVE) {
-        const bool packs = p->runs == 1 && p->kernel_height > 1;
-        return 2 * matrix.runs * run_bytes + (packs ? NST_CONV2D_MVE_PACKED * run_bytes + 16 : 0);
+        return 2 * matrix.runs * run_bytes;
     }
     if (p->layout != NST_LAYOUT_DSP || p->runs != 1) {
         return 0;

@@ -39,12 +39,10 @@ typedef struct nst_conv2d_params {
 
 extern const nst_operator nst_operator_conv2d;
 
-/* Scratch: with NST_LAYOUT_MVE two columns of padded taps, where a row of weights is one run eight more and 16 bytes; with NST_LAYOUT_DSP three columns of 16-bit
- * taps, and one of bytes where channels are no multiple of 4; otherwise none. The same in every build. */
+/* Scratch: with NST_LAYOUT_MVE two columns of padded taps, or what conv2d_packed_mve.h says; with NST_LAYOUT_DSP three
+ * columns of 16-bit taps, and one of bytes where channels are no multiple of 4; otherwise none. The same in every
+ * build. */
 void nst_conv2d_run(const void *params, void *const *tensors, void *scratch);
-
-/* Windows that the MVE kernel puts together at a time where a row of weights is one run. */
-#define NST_CONV2D_MVE_PACKED 8u
 
 /* In every build, for every layout. */
 void nst_conv2d_portable(const void *params, void *const *tensors, void *scratch);

@@ -1,12 +1,11 @@
-/* conv2d on MVE. Positions whose window lies inside the image are read where they lie, in strips of pairs, or, where the
- * rows of the kernel are short, put together in scratch memory eight at a time. All others are gathered tap by tap. */
+/* conv2d on MVE. Positions whose window lies inside the image are read where they lie, in strips of pairs; all others are
+ * gathered into scratch memory. Short kernel rows are another matter: conv2d_packed_mve.h. */
 #include "micro/kernels/conv2d.h"
 #include "micro/kernels/variant.h"
 
 #if NST_MVE
 
-#include <arm_mve.h>
-
+#include "micro/kernels/conv2d_packed_mve.h"
 #include "micro/kernels/copy_mve.h"
 #include "micro/kernels/matmul_mve.h"
 
@@ -77,59 +76,6 @@ static void gather_columns(job *j, int32_t top, uint32_t begin, uint32_t end, in
     }
 }
 
-/* Read `pairs` pairs of positions where they lie, the first one at `first`. */
-static void run_direct(job *j, const int8_t *first, uint32_t pairs, int8_t *output) {
-    j->strip.column0 = first;
-    j->strip.column1 = first + j->p->stride_width * j->p->input_channels;
-    j->strip.output0 = output;
-    j->strip.pairs = pairs;
-    nst_matmul_mve_pairs(&j->strip);
-}
-
-/* Whole vectors: what is written too much is written over by the next row, or lies in the padding. */
-static inline void copy_vectors(int8_t *to, const int8_t *from, uint32_t vectors) {
-    do {
-        vstrbq_s8(to, vldrbq_s8(from));
-        to += 16;
-        from += 16;
-    } while (--vectors > 0);
-}
-
-/* Put the windows of `pairs` pairs of positions together, kernel rows one behind the other. */
-static void run_packed(job *j, const int8_t *first, uint32_t pairs, int8_t *output) {
-    const nst_conv2d_params *p = j->p;
-    const uint32_t width = p->kernel_width * p->input_channels;
-    const uint32_t vectors = (width + 15) / 16;
-    const uint32_t line_bytes = p->dilation_height * p->input_width * p->input_channels;
-    const uint32_t position_bytes = p->stride_width * p->input_channels;
-    const uint32_t column_bytes = j->queue.column_bytes;
-    nst_matmul_strip strip = j->queue.strip;
-    int8_t *columns = j->queue.slots + 2 * column_bytes;
-    strip.column0 = columns;
-    strip.column1 = columns + column_bytes;
-    strip.output1_offset = p->output_channels;
-    strip.column_step = 2 * column_bytes;
-    while (pairs > 0) {
-        strip.pairs = pairs < NST_CONV2D_MVE_PACKED / 2 ? pairs : NST_CONV2D_MVE_PACKED / 2;
-        strip.output0 = output;
-        int8_t *column = columns;
-        for (uint32_t i = 0; i < 2 * strip.pairs; ++i) {
-            const int8_t *line = first;
-            int8_t *to = column;
-            for (uint32_t ky = p->kernel_height; ky > 0; --ky) {
-                copy_vectors(to, line, vectors);
-                to += width;
-                line += line_bytes;
-            }
-            column += column_bytes;
-            first += position_bytes;
-        }
-        nst_matmul_mve_pairs(&strip);
-        output += 2 * strip.pairs * p->output_channels;
-        pairs -= strip.pairs;
-    }
-}
-
 /* One row of output; `output` is its first position. */
 static void run_row(job *j, int32_t top, int8_t *output) {
     const nst_conv2d_params *p = j->p;
@@ -151,25 +97,23 @@ static void run_row(job *j, int32_t top, int8_t *output) {
     const uint32_t pairs = (end - begin) / 2;
     gather_columns(j, top, 0, begin, output);
     if (pairs > 0) {
-        int8_t *inside = output + begin * p->output_channels;
-        if (j->packs) {
-            run_packed(j, first, pairs, inside);
-        } else {
-            run_direct(j, first, pairs, inside);
-        }
+        j->strip.column0 = first;
+        j->strip.column1 = first + column_step;
+        j->strip.output0 = output + begin * p->output_channels;
+        j->strip.pairs = pairs;
+        nst_matmul_mve_pairs(&j->strip);
     }
     gather_columns(j, top, begin + 2 * pairs, width, output);
 }
 
-/* Which positions are inside the image, how they are read, and how far. */
+/* Which positions can be read where they lie, and how far. */
 static void find_inside(job *j) {
     const nst_conv2d_params *p = j->p;
     const uint32_t reach = (p->kernel_width - 1) * p->dilation_width + 1;
     const bool neighbours =
         p->kernel_width == 1 || (p->dilation_width == 1 && j->channels == p->input_channels);
     const uint32_t room = p->input_width + p->pad_width;
-    j->packs = p->runs != p->kernel_height;
-    if (!neighbours || room < reach || (j->packs && j->channels != p->input_channels)) {
+    if (!neighbours || p->runs != p->kernel_height || room < reach) {
         return;
     }
     const uint32_t end = (room - reach) / p->stride_width + 1;
@@ -211,6 +155,10 @@ void nst_conv2d_run(const void *params, void *const *tensors, void *scratch) {
     const nst_conv2d_params *p = &flat;
     if (p->layout != NST_LAYOUT_MVE || p->output_channels > NST_MATMUL_MVE_FARTHEST) {
         nst_conv2d_portable(params, tensors, scratch);
+        return;
+    }
+    if (nst_conv2d_is_packed(p)) {
+        nst_conv2d_packed_run(p, tensors, scratch);
         return;
     }
     const nst_matrix matrix = nst_conv2d_matrix(p);
