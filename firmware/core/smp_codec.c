@@ -77,7 +77,7 @@ static bool take_array(zcbor_state_t *state, const nst_smp_member *member, uint8
         }
         count++;
     }
-    memcpy(record + member->count_at, &count, sizeof count);
+    memcpy(record + member->at - sizeof count, &count, sizeof count);
     return zcbor_list_end_decode(state);
 }
 
@@ -256,18 +256,6 @@ static bool put_value(nst_smp_encoder *encoder, const nst_smp_member *member,
     }
 }
 
-/* A map inside of a map. All its members are required, and none of them is a map. */
-static bool put_inner(nst_smp_encoder *encoder, const nst_smp_message *message,
-                      const uint8_t *record) {
-    bool fits = zcbor_map_start_encode(encoder->states, message->count);
-    for (size_t i = 0; fits && i < message->count; i++) {
-        const nst_smp_member *member = &message->members[i];
-        fits = nst_smp_put_text(encoder, (nst_text){member->key, strlen(member->key)}) &&
-               put_value(encoder, member, record);
-    }
-    return fits && zcbor_map_end_encode(encoder->states, message->count);
-}
-
 static bool put_members(nst_smp_encoder *encoder, const nst_smp_message *message,
                         const uint8_t *record) {
     bool fits = true;
@@ -280,10 +268,8 @@ static bool put_members(nst_smp_encoder *encoder, const nst_smp_message *message
         if (!has) {
             continue;
         }
-        fits =
-            nst_smp_put_text(encoder, (nst_text){member->key, strlen(member->key)}) &&
-            (member->type == NST_SMP_MESSAGE ? put_inner(encoder, member->of, record + member->at)
-                                             : put_value(encoder, member, record));
+        fits = nst_smp_put_text(encoder, (nst_text){member->key, strlen(member->key)}) &&
+               put_value(encoder, member, record);
     }
     return fits;
 }

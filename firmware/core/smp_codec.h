@@ -34,24 +34,20 @@ typedef enum nst_smp_type {
     NST_SMP_FLOAT = 3, /* answers only */
     NST_SMP_TEXT = 4,
     NST_SMP_BYTES = 5,
-    NST_SMP_ARRAY = 6,   /* of uint32_t; requests only */
-    NST_SMP_LIST = 7,    /* nst_smp_entries; answers only */
-    NST_SMP_MAP = 8,     /* the same; an entry is a key and a value */
-    NST_SMP_MESSAGE = 9, /* a map with a table of its own; answers only */
+    NST_SMP_ARRAY = 6, /* of uint32_t; requests only */
+    NST_SMP_LIST = 7,  /* nst_smp_entries; answers only */
+    NST_SMP_MAP = 8,   /* the same; an entry is a key and a value */
 } nst_smp_type;
 
 #define NST_SMP_REQUIRED UINT16_MAX
 
-struct nst_smp_message;
-
 typedef struct nst_smp_member {
     const char *key;
-    const struct nst_smp_message *of; /* NST_SMP_MESSAGE */
-    uint16_t at;                      /* offset of the value in the struct, bytes */
-    uint16_t has_at;                  /* of its has_..., or NST_SMP_REQUIRED */
-    uint16_t count_at;                /* NST_SMP_ARRAY: of the count */
-    uint16_t limit; /* NST_SMP_ARRAY: most elements; NST_SMP_BYTES: exact size, 0: any */
-    uint8_t type;   /* nst_smp_type */
+    uint16_t
+        at; /* offset of the value in the struct, bytes; NST_SMP_ARRAY: the count is in front of it */
+    uint16_t has_at; /* of its has_..., or NST_SMP_REQUIRED */
+    uint16_t limit;  /* NST_SMP_ARRAY: most elements; NST_SMP_BYTES: exact size, 0: any */
+    uint8_t type;    /* nst_smp_type */
 } nst_smp_member;
 
 typedef struct nst_smp_message {

@@ -37,7 +37,6 @@ class Member:
     kind: str
     optional: bool
     limit: int = 0  # most elements of an array; size of bytes, where it is fixed
-    of: str = ""  # the message inside
 
 
 def name_of(message: str) -> str:
@@ -60,9 +59,6 @@ def member_of(message: str, node: Any) -> Member:
     if node.type in SCALARS:
         declaration, kind = SCALARS[node.type]
         return Member(key, f"{declaration} {key}", kind, optional, fixed_size(node))
-    if node.type == "OTHER":
-        inside = name_of(str(node.value))
-        return Member(key, f"{inside} {key}", "NST_SMP_MESSAGE", optional, of=inside)
     if node.type == "LIST" and is_request:
         element = node.value[0]
         if element.type != "UINT" or element.max_qty is None:
@@ -82,6 +78,7 @@ def struct_of(message: str, members: list[Member]) -> str:
         if member.optional:
             lines.append(f"    bool has_{member.key};")
         if member.kind == "NST_SMP_ARRAY":
+            # The decoder finds the count in front of the elements.
             lines.append(f"    uint32_t {member.key}_count;")
         lines.append(f"    {member.field};")
     lines = lines or ["    char nothing;"]
@@ -96,11 +93,7 @@ def table_of(message: str, members: list[Member]) -> str:
     for member in members:
         at = f"offsetof({name}, {member.key})"
         has = f"offsetof({name}, has_{member.key})" if member.optional else "NST_SMP_REQUIRED"
-        count = f"offsetof({name}, {member.key}_count)" if member.kind == "NST_SMP_ARRAY" else "0"
-        of = f"&{member.of}_message" if member.of else "NULL"
-        rows.append(
-            f'    {{"{member.key}", {of}, {at}, {has}, {count}, {member.limit}, {member.kind}}},'
-        )
+        rows.append(f'    {{"{member.key}", {at}, {has}, {member.limit}, {member.kind}}},')
     if not rows:
         return f"const nst_smp_message {name}_message = {{NULL, 0}};"
     return "\n".join(
@@ -121,16 +114,14 @@ def main(cddl: Path, folder: Path) -> None:
         for name, parsed in types.items()
         if parsed.type == "MAP"
     }
-    # What is used inside of others comes first.
-    order = sorted(messages, key=lambda name: any(member.of for member in messages[name]))
     warning = f"/* Made from {cddl.name} by smp_messages.py. */"
     header = [warning, "#ifndef NESTLING_SMP_MESSAGES_H", "#define NESTLING_SMP_MESSAGES_H", ""]
     header += ['#include "smp_codec.h"', ""]
-    header += [struct_of(name, messages[name]) for name in order]
-    header += [f"extern const nst_smp_message {name_of(name)}_message;" for name in order]
+    header += [struct_of(name, messages[name]) for name in messages]
+    header += [f"extern const nst_smp_message {name_of(name)}_message;" for name in messages]
     header += ["", "#endif", ""]
     source = [warning, '#include "smp_messages.h"', "", "#include <stddef.h>", ""]
-    source += [table_of(name, messages[name]) for name in order]
+    source += [table_of(name, messages[name]) for name in messages]
     (folder / "smp_messages.h").write_text("\n".join(header), encoding="utf-8")
     (folder / "smp_messages.c").write_text("\n".join(source) + "\n", encoding="utf-8")
 

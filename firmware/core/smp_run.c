@@ -8,6 +8,11 @@ static uint64_t now(const nst_smp_server *server) {
     return config->platform->now != NULL ? config->platform->now(config->platform_self) : 0;
 }
 
+/* What a compiler makes of a cast needs a kilobyte of floating point in software on a small processor. */
+static double to_double(uint64_t value) {
+    return (double)(uint32_t)(value >> 32) * 4294967296.0 + (double)(uint32_t)value;
+}
+
 static uint32_t loads(const nst_engine *engine) {
     nst_engine_memory memory = {0};
     return engine->ops->memory(engine->self, &memory, NULL) == NST_OK ? memory.loads : 0;
@@ -92,7 +97,7 @@ int nst_smp_run(nst_smp_call *call) {
     }
     server->counters.runs++;
     if (server->has_policy && server->selected != NST_NONE && report.duration > 0) {
-        (void)nst_policy_record(&server->policy, server->selected, (double)report.duration);
+        (void)nst_policy_record(&server->policy, server->selected, to_double(report.duration));
     }
     const nst_smp_run_response response = {
         .duration = report.duration, .stages = report.stages, .path = server->selected};
@@ -171,7 +176,7 @@ int nst_smp_choose(nst_smp_call *call) {
         return call->err.code;
     }
     uint32_t before = server->selected;
-    uint32_t path = nst_policy_choose(&server->policy, (double)request.deadline);
+    uint32_t path = nst_policy_choose(&server->policy, to_double(request.deadline));
     code = path == before ? NST_OK : select_path(call, bundle, path);
     if (code != NST_OK) {
         return code;

@@ -123,6 +123,17 @@ static int dispatch(nst_smp_call *call, const uint8_t *request, size_t bytes, ui
     return refuse(call, out_rc, NST_RC_NOT_SUPPORTED, "there is no such group or command");
 }
 
+typedef struct error_code {
+    uint32_t group;
+    int code;
+} error_code;
+
+static bool next_of_error(void *self, uint32_t i, nst_smp_encoder *encoder) {
+    const error_code *error = self;
+    return i < 2 && nst_smp_put_text(encoder, nst_text_of(i == 0 ? "group" : "rc")) &&
+           nst_smp_put_uint(encoder, i == 0 ? error->group : (uint64_t)-error->code);
+}
+
 /* Replace what was written of the answer by the error. */
 static void answer_error(nst_smp_call *call, int code, uint64_t rc, uint32_t group, bool version_2,
                          uint8_t *body, size_t room) {
@@ -130,8 +141,9 @@ static void answer_error(nst_smp_call *call, int code, uint64_t rc, uint32_t gro
     nst_text text = reason_of(&call->err, reason, sizeof reason);
     nst_smp_encoder_init(&call->encoder, body, room);
     if (version_2 && group == NESTLING_GROUP && rc == 0) {
+        error_code inner = {group, code};
         const nst_smp_error_v2 error = {
-            .err = {.group = group, .rc = (uint64_t)-code}, .has_rsn = true, .rsn = text};
+            .err = {next_of_error, &inner}, .has_rsn = true, .rsn = text};
         (void)nst_smp_put(&call->encoder, &nst_smp_error_v2_message, &error);
     } else {
         const nst_smp_error_v1 error = {
