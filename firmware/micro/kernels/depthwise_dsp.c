@@ -6,6 +6,9 @@
 #include "micro/kernels/depthwise_dsp.h"
 #include "micro/kernels/scale_dsp.h"
 
+/* Loops that would be short of registers inside of their callers. */
+#define OUT_OF_LINE static __attribute__((noinline))
+
 /* What a line needs of one channel; the functions in depthwise_dsp.S know where each field is. */
 typedef struct line_channel {
     int32_t doubled_bias;
@@ -87,8 +90,8 @@ static inline void spread_line(const nst_dsp_lines *lines, const int8_t *line, u
     }
 }
 
-static void spread_lines(const nst_dsp_lines *lines, const int8_t *image, uint32_t channels,
-                         uint32_t padding, int32_t first, uint32_t count, uint32_t *at) {
+OUT_OF_LINE void spread_lines(const nst_dsp_lines *lines, const int8_t *image, uint32_t channels,
+                              uint32_t padding, int32_t first, uint32_t count, uint32_t *at) {
     for (uint32_t i = 0; i < count; ++i, at += lines->line_words) {
         const int32_t position = first + (int32_t)i;
         const bool inside = position >= 0 && position < (int32_t)lines->across.input;
@@ -101,46 +104,86 @@ static void spread_lines(const nst_dsp_lines *lines, const int8_t *image, uint32
     }
 }
 
-/* Pairs of taps: (0, 1), (2, 3), ... with a 0 where there is none; for `overlap`, (0, 1), (1,
- * 2). */
-static void load_taps(const nst_dsp_lines *lines, const int8_t *weights, bool overlap,
-                      uint32_t *taps) {
+/* Pairs of taps: (0, 1), (2, 3), ... with a 0 where there is none. */
+OUT_OF_LINE void load_taps(const nst_dsp_lines *lines, const int8_t *weights, uint32_t *taps) {
     const uint32_t kernel = lines->along.kernel;
     const uint32_t step = lines->along.tap_step;
     for (uint32_t y = 0; y < lines->across.kernel; ++y, weights += lines->across.tap_step) {
         for (uint32_t x = 0; x < kernel; x += 2) {
-            const uint32_t low = overlap && x == 2 ? 1 : x;
-            const bool last = low + 1 == kernel;
-            const uint32_t second = last ? 0 : (uint16_t)weights[(low + 1) * step];
-            *taps++ = (uint16_t)weights[low * step] | second << 16;
+            const uint32_t second = x + 1 < kernel ? (uint32_t)weights[(x + 1) * step] : 0;
+            *taps++ = nst_low_halves((uint32_t)weights[x * step], second);
         }
     }
 }
 
-static inline int32_t sum_of_taps(const nst_dsp_lines *lines, const int8_t *line,
-                                  const uint32_t *taps) {
-    const uint32_t line_bytes = (uint32_t)lines->line_words * 4;
+/* The pairs (0, 1) and (1, 2) of each line of 3 x 3. */
+static void load_nine_taps(const nst_dsp_lines *lines, const int8_t *weights, uint32_t *taps) {
+    const uint32_t step = lines->along.tap_step;
+    for (uint32_t y = 0; y < 3; ++y, weights += lines->across.tap_step) {
+        const uint32_t middle = (uint32_t)weights[step];
+        *taps++ = nst_low_halves((uint32_t)weights[0], middle);
+        *taps++ = nst_low_halves(middle, (uint32_t)weights[2 * step]);
+    }
+}
+
+/* The sum of one output, which begins at `position`. */
+OUT_OF_LINE int32_t sum_of_taps(const nst_dsp_lines *lines, const int8_t *position,
+                                const uint32_t *taps) {
+    const uint32_t line_bytes = (uint32_t)lines->line_words * lines->across.dilation * 4;
+    const uint32_t kernel = lines->along.kernel;
     int32_t sum = 0;
-    for (uint32_t y = 0; y < lines->across.kernel;
-         ++y, line += lines->across.dilation * line_bytes) {
-        for (uint32_t x = 0; x < lines->along.kernel; x += 2) {
-            sum = nst_two_products(nst_load_word(line + 2 * x), *taps++, sum);
+    for (uint32_t y = lines->across.kernel; y > 0; --y, position += line_bytes) {
+        for (uint32_t x = 0; x < kernel; x += 2) {
+            sum = nst_two_products(nst_load_word(position + 2 * x), *taps++, sum);
         }
     }
     return sum;
 }
 
+/* The sums of four neighbouring outputs, the first of which begins at `position`. */
+OUT_OF_LINE void sums_of_taps(const nst_dsp_lines *lines, const int8_t *position,
+                              const uint32_t *taps, int32_t *sums) {
+    const uint32_t line_bytes = (uint32_t)lines->line_words * lines->across.dilation * 4;
+    const uint32_t step = 2 * lines->along.stride;
+    const uint32_t pairs = (lines->along.kernel + 1) / 2;
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    for (uint32_t y = lines->across.kernel; y > 0; --y, position += line_bytes) {
+        const int8_t *first = position;
+        for (uint32_t x = pairs; x > 0; --x, first += 4) {
+            const uint32_t pair = *taps++;
+            const int8_t *third = first + 2 * step;
+            s0 = nst_two_products(nst_load_word(first), pair, s0);
+            s1 = nst_two_products(nst_load_word(first + step), pair, s1);
+            s2 = nst_two_products(nst_load_word(third), pair, s2);
+            s3 = nst_two_products(nst_load_word(third + step), pair, s3);
+        }
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+
 /* A line of outputs of any kernel. */
-static void run_line(const nst_dsp_lines *lines, const uint32_t *line, const uint32_t *taps,
-                     nst_channel channel, const nst_depthwise_params *p, int8_t *output) {
+OUT_OF_LINE void run_line(const nst_dsp_lines *lines, const uint32_t *line, const uint32_t *taps,
+                          nst_channel channel, const nst_depthwise_params *p, int8_t *output) {
     const int8_t *position = (const int8_t *)line;
-    for (uint32_t i = 0; i < lines->along.output; ++i) {
-        const int32_t doubled = 2 * sum_of_taps(lines, position, taps);
-        *output = p->scaling == NST_SCALING_TWICE
-                      ? nst_dsp_twice(doubled, channel, p->output_zero_point)
-                      : nst_dsp_shift(doubled, channel, p->output_zero_point);
-        output += lines->along.output_step;
-        position += 2 * lines->along.stride;
+    const uint32_t step = lines->along.output_step;
+    for (uint32_t left = lines->along.output; left > 0;) {
+        int32_t sums[4];
+        const uint32_t count = left >= 4 ? 4 : 1;
+        if (count == 4) {
+            sums_of_taps(lines, position, taps, sums);
+        } else {
+            sums[0] = sum_of_taps(lines, position, taps);
+        }
+        for (uint32_t i = 0; i < count; ++i, output += step) {
+            *output = p->scaling == NST_SCALING_TWICE
+                          ? nst_dsp_twice(2 * sums[i], channel, p->output_zero_point)
+                          : nst_dsp_shift(2 * sums[i], channel, p->output_zero_point);
+        }
+        position += 2 * count * lines->along.stride;
+        left -= count;
     }
 }
 
@@ -163,33 +206,36 @@ static bool prepare(const nst_depthwise_params *p, nst_channel channel, line_cha
 }
 
 /* `count` lines of outputs of channel `c` from its plane. */
-static void run_channel(const nst_depthwise_params *p, const nst_dsp_lines *lines,
-                        void *const *tensors, uint32_t c, const uint32_t *plane, uint32_t count,
-                        int8_t *output, line_channel *prepared) {
+OUT_OF_LINE void run_channel(const nst_depthwise_params *p, const nst_dsp_lines *lines,
+                             line_function *fast, void *const *tensors, uint32_t c,
+                             const uint32_t *plane, uint32_t count, int8_t *output,
+                             line_channel *prepared) {
     const nst_channel channel = ((const nst_channel *)tensors[2])[c];
-    line_function *fast = line_function_of(lines, (nst_scaling)p->scaling);
-    if (!prepare(p, channel, prepared)) {
-        fast = NULL;
-    }
-    load_taps(lines, (const int8_t *)tensors[1] + c, fast != NULL, prepared->taps);
+    const int8_t *weights = (const int8_t *)tensors[1] + c;
     const uint32_t line_words = (uint32_t)lines->line_words;
-    for (uint32_t i = 0; i < count; ++i) {
-        if (fast != NULL) {
-            fast(plane, line_words * lines->across.dilation * 4, prepared, output,
-                 lines->along.output_step, lines->along.output);
-        } else {
+    const uint32_t plane_step = line_words * lines->across.stride;
+    const uint32_t output_step = lines->across.output_step;
+    if (fast == NULL || !prepare(p, channel, prepared)) {
+        load_taps(lines, weights, prepared->taps);
+        for (; count > 0; --count, plane += plane_step, output += output_step) {
             run_line(lines, plane, prepared->taps, channel, p, output);
         }
-        plane += line_words * lines->across.stride;
-        output += lines->across.output_step;
+        return;
+    }
+    load_nine_taps(lines, weights, prepared->taps);
+    const uint32_t line_bytes = line_words * lines->across.dilation * 4;
+    const uint32_t step = lines->along.output_step;
+    const uint32_t outputs = lines->along.output;
+    for (; count > 0; --count, plane += plane_step, output += output_step) {
+        fast(plane, line_bytes, prepared, output, step, outputs);
     }
 }
 
 /* One image, the channels from `first` on: four, or all if there are fewer. The first `skip` of
  * them are done already. */
 static void run_channels(const nst_depthwise_params *p, const nst_dsp_lines *lines,
-                         void *const *tensors, const int8_t *image, int8_t *output, uint32_t first,
-                         uint32_t skip, uint32_t *planes) {
+                         line_function *fast, void *const *tensors, const int8_t *image,
+                         int8_t *output, uint32_t first, uint32_t skip, uint32_t *planes) {
     const uint32_t channels = p->input_channels < 4 ? p->input_channels : 4;
     const uint32_t padding = (uint8_t)p->input_zero_point * 0x01010101u;
     const uint32_t plane_words = (uint32_t)lines->plane_words;
@@ -203,7 +249,7 @@ static void run_channels(const nst_depthwise_params *p, const nst_dsp_lines *lin
                      (count - 1) * across->stride + (across->kernel - 1) * across->dilation + 1,
                      planes);
         for (uint32_t i = skip; i < channels; ++i) {
-            run_channel(p, lines, tensors, first + i, planes + i * plane_words, count,
+            run_channel(p, lines, fast, tensors, first + i, planes + i * plane_words, count,
                         output + first + i + done * across->output_step, prepared);
         }
     }
@@ -216,6 +262,7 @@ void nst_depthwise_run(const void *params, void *const *tensors, void *scratch) 
         nst_depthwise_portable(params, tensors, scratch);
         return;
     }
+    line_function *fast = line_function_of(&lines, (nst_scaling)p->scaling);
     const uint32_t channels = p->input_channels;
     const uint32_t image_bytes = p->input_height * p->input_width * channels;
     const uint32_t output_bytes = p->output_height * p->output_width * channels;
@@ -225,7 +272,7 @@ void nst_depthwise_run(const void *params, void *const *tensors, void *scratch) 
         for (uint32_t c = 0; c < channels; c += 4) {
             /* The last four channels may overlap those before: no load reads past the image. */
             const uint32_t first = c + 4 <= channels || channels < 4 ? c : channels - 4;
-            run_channels(p, &lines, tensors, image, output, first, c - first, scratch);
+            run_channels(p, &lines, fast, tensors, image, output, first, c - first, scratch);
         }
         image += image_bytes;
         output += output_bytes;
