@@ -76,3 +76,24 @@ def test_many_rows(columns: int) -> None:
         beta = generator.normal(0, 0.5, columns).astype(np.float32)
         result, expected = both(values, grids, gamma, beta)
         np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("columns", [7, 16, 44, 64, 100, 300])
+def test_rows_close_to_a_half(columns: int) -> None:
+    """Rows in which the last bits of float32 decide: found among many with float64."""
+    generator = np.random.default_rng(columns)
+    gamma = generator.normal(1, 0.4, columns).astype(np.float32)
+    beta = generator.normal(0, 0.5, columns).astype(np.float32)
+    grids = (0.031, 4, 0.0277, -9)
+    close = []
+    for _ in range(20):
+        values = rows_of(generator, 100_000 // columns, columns)
+        real = (values.astype(np.float64) - grids[1]) * np.float32(grids[0])
+        centred = real - real.mean(1, keepdims=True)
+        normal = centred / np.sqrt(real.var(1, keepdims=True) + 1e-6)
+        steps = (normal * gamma + beta) * np.float32(1 / grids[2])
+        close.append(values[(abs(steps % 1 - 0.5) < 1e-5).any(1)])
+    rows = np.concatenate(close)
+    assert len(rows) > 20
+    result, expected = both(rows, grids, gamma, beta)
+    np.testing.assert_array_equal(result, expected)

@@ -48,6 +48,25 @@ def test_many_rows(columns: int) -> None:
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.parametrize("columns", [6, 8, 13, 16, 40, 197])
+def test_rows_close_to_a_half(columns: int) -> None:
+    """Rows in which the last bits of float32 decide: found among many with float64."""
+    generator = np.random.default_rng(columns)
+    scale = 0.0371
+    close = []
+    for _ in range(20):
+        spread = generator.uniform(1, 60, (100_000 // columns, 1))
+        values = np.clip(generator.normal(0, spread, (len(spread), columns)), -128, 127)
+        values = np.trunc(values)
+        terms = np.exp((values - values.max(1, keepdims=True)) * scale)
+        steps = terms / terms.sum(1, keepdims=True) * 256
+        close.append(values[(abs(steps % 1 - 0.5) < 3e-5).any(1)])
+    rows = np.concatenate(close).astype(np.int8)
+    assert len(rows) > 10
+    result, expected = both(rows, 3, scale)
+    np.testing.assert_array_equal(result, expected)
+
+
 def test_ties_go_to_even() -> None:
     """512 equal values have a probability of half a step each."""
     result, expected = both(np.zeros((1, 512), np.int8), 0, 0.1)
