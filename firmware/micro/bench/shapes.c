@@ -140,6 +140,10 @@ static bench_shape random_depthwise(uint32_t *random) {
         .activation_min = (int32_t)draw(random, 0, 100) - 128,
         .activation_max = (int32_t)draw(random, 0, 127),
     };
+    if (draw(random, 0, 2) == 0) { /* no activation */
+        p.activation_min = -128;
+        p.activation_max = 127;
+    }
     p.output_height = output_size(p.input_height, p.kernel_height, p.stride_height, p.pad_height,
                                   p.dilation_height, draw(random, 0, 9) == 0);
     p.output_width = output_size(p.input_width, p.kernel_width, p.stride_width, p.pad_width,
