@@ -1,6 +1,7 @@
 #include "micro/kernels/avg_pool.h"
 
 #include "micro/kernels/avg_pool_mean.h"
+#include "micro/kernels/float_order.h"
 #include "micro/kernels/variant.h"
 
 static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {

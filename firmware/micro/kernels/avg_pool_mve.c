@@ -8,6 +8,7 @@
 #include <arm_mve.h>
 
 #include "micro/kernels/avg_pool_mean.h"
+#include "micro/kernels/float_order.h"
 
 #define BLOCK 16u    /* channels */
 #define LARGEST 255u /* elements of a window whose sum fits in 16 bits */

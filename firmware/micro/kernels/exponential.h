@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "micro/kernels/float_order.h"
+
 #define NST_EXP_LOWEST (-87.0f) /* its exponential is the last normal number, nearly */
 #define NST_EXP_LOG2_E 0x1.715476p0f
 #define NST_EXP_LN2_HIGH 0x1.62e4p-1f /* few bits: a multiple of it is exact */

@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "micro/kernels/check.h"
+#include "micro/kernels/float_order.h"
 #include "micro/kernels/layer_norm_moments.h"
 #include "micro/kernels/rounding.h"
 #include "micro/kernels/variant.h"

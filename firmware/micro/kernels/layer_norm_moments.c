@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "micro/kernels/float_order.h"
 #include "micro/kernels/variant.h"
 
 #define LANES NST_LAYER_NORM_LANES

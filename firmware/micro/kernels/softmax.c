@@ -2,6 +2,7 @@
 
 #include "micro/kernels/check.h"
 #include "micro/kernels/exponential.h"
+#include "micro/kernels/float_order.h"
 #include "micro/kernels/rounding.h"
 #include "micro/kernels/variant.h"
 

@@ -33,6 +33,14 @@ def nhwc(nchw: torch.Tensor) -> Int8:
     return array
 
 
+def require_vectors_of_8() -> None:
+    """Fail where torch sums in another order: its softmax and layer_norm are then not ours."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert capability == "AVX2", (
+        f"set ATEN_CPU_CAPABILITY=avx2: torch runs kernels for {capability}"
+    )
+
+
 def scale_pair(scale: float) -> tuple[int, int]:
     """A real scale as multiplier and shift."""
     multiplier, shift = quantize_multiplier_aot(scale)

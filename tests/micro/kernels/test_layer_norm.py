@@ -8,7 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro.kernels.library import library, record
-from micro.kernels.reference import Float, Int8, ops, scales, seeds, tensor, zero_points
+from micro.kernels.reference import (
+    Float,
+    Int8,
+    ops,
+    require_vectors_of_8,
+    scales,
+    seeds,
+    tensor,
+    zero_points,
+)
 
 # Like softmax, torch's moments depend on the width of the processor's vectors: 8 floats here.
 
@@ -21,6 +30,7 @@ def both(
     epsilon: float = 1e-6,
 ) -> tuple[Int8, Int8]:
     """Our bytes, and those of the three operators."""
+    require_vectors_of_8()
     input_scale, input_zero, output_scale, output_zero = grids
     rows, columns = values.shape
     head = (rows, columns, input_zero, input_scale, epsilon, 1.0 / output_scale)
