@@ -34,6 +34,7 @@ constexpr NamedSize kSizes[] = {
     {"nst_position_info", sizeof(nst_position_info)},
     {"nst_prefix", sizeof(nst_prefix)},
     {"nst_program_info", sizeof(nst_program_info)},
+    {"nst_ration", sizeof(nst_ration)},
     {"nst_section_info", sizeof(nst_section_info)},
     {"nst_selection", sizeof(nst_selection)},
     {"nst_slot_info", sizeof(nst_slot_info)},

@@ -55,6 +55,7 @@
 #include "core/error.h"     /* nst_code, nst_error */
 #include "core/path.h"      /* nst_path_check: whether a list of stages is legal, and why not */
 #include "core/policy.h"    /* nst_policy: which path to run under a deadline */
+#include "core/ration.h"    /* nst_ration: a limit for it, so that a battery lasts */
 #include "core/signature.h" /* sizes of keys and signatures */
 
 #if defined(NST_BUILDING) && defined(__GNUC__)

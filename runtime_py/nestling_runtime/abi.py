@@ -381,6 +381,18 @@ class Policy(Structure):
     ]
 
 
+class Ration(Structure):
+    """`nst_ration`."""
+
+    _fields_ = [
+        ("start_s", c_double),
+        ("start_charge", c_double),
+        ("end_s", c_double),
+        ("reserve", c_double),
+        ("band", c_double),
+    ]
+
+
 # What the library is asked about when it is loaded.
 CHECKED_STRUCTS: dict[str, type[Structure]] = {
     "nst_bundle": Bundle,
@@ -399,6 +411,7 @@ CHECKED_STRUCTS: dict[str, type[Structure]] = {
     "nst_position_info": PositionInfo,
     "nst_prefix": Prefix,
     "nst_program_info": ProgramInfo,
+    "nst_ration": Ration,
     "nst_section_info": SectionInfo,
     "nst_selection": Selection,
     "nst_slot_info": SlotInfo,

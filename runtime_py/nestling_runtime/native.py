@@ -145,6 +145,13 @@ _PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "nst_policy_record": (ctypes.c_bool, (POINTER(abi.Policy), _u32, c_double)),
     "nst_policy_cost_us": (c_double, (POINTER(abi.Policy), _u32)),
     "nst_policy_choose": (c_uint32, (POINTER(abi.Policy), c_double)),
+    "nst_ration_init": (ctypes.c_bool, (POINTER(abi.Ration), *(c_double,) * 5)),
+    "nst_ration_planned": (c_double, (POINTER(abi.Ration), c_double)),
+    "nst_ration_share": (c_double, (POINTER(abi.Ration), c_double, c_double)),
+    "nst_ration_limit_us": (
+        c_double,
+        (POINTER(abi.Ration), POINTER(abi.Policy), c_double, c_double, c_double),
+    ),
 }
 
 _load_lock = threading.Lock()

@@ -73,6 +73,11 @@ class BudgetPolicy:
             raise ValueError("a parameter of the policy is out of its range")
 
     @property
+    def native(self) -> object:
+        """The `nst_policy *`, for other ctypes code; valid as long as the object is used."""
+        return byref(self._policy)
+
+    @property
     def current(self) -> int:
         """The path that was chosen last."""
         return int(self._policy.current)
@@ -103,22 +108,17 @@ class BudgetPolicy:
 class RationedPolicy:
     """A budget policy that also makes a battery last until a moment, such as the evening.
 
-    The charge should fall in a straight line from what it is now to `reserve` at `end_s`. On that
-    line, a run may cost half of what the largest path costs. The share grows with what is left
-    over, and falls with what is missing: all and nothing are half a `band` above and below. Use
-    comes in bursts, so the charge swings about the line, and small paths run more evenly over the
-    day than large ones first and the smallest later. Nothing need be known of the device: what was
-    spent too much shows in the charge.
+    The library's own (firmware/core/ration.h): the charge should fall in a straight line from what
+    it is now to `reserve` at `end_s`. On that line a run may cost half of what the largest path
+    costs; the share grows with what is left over, and falls with what is missing.
 
     Args:
         policy: Chooses under the deadline and the ration; holds costs.
-        paths: How many there are; the last one is the largest.
         charge: Returns the battery's charge now, 0 to 1.
         clock: Returns the time in seconds, e.g. `time.monotonic`.
         end_s: On that clock: until when the battery has to last.
-        reserve: Charge to be left then.
+        reserve: Charge to be left then, 0 to below 1.
         band: Part of the planned charge, > 0, over which the share goes from nothing to all.
-        up_margin: That of `policy`: a ration must let the largest path in, margin and all.
 
     Raises:
         ValueError: A parameter is out of its range.
@@ -127,42 +127,30 @@ class RationedPolicy:
     def __init__(
         self,
         policy: BudgetPolicy,
-        paths: int,
         charge: Callable[[], float],
         clock: Callable[[], float],
         *,
         end_s: float,
         reserve: float = 0.01,
         band: float = 0.5,
-        up_margin: float = 0.85,
     ) -> None:
-        if paths < 1 or not 0.0 <= reserve < 1.0 or not band > 0.0 or not up_margin > 0.0:
-            raise ValueError("a parameter of the ration is out of its range")
         self._policy = policy
-        self._largest = paths - 1
         self._charge = charge
         self._clock = clock
-        self._start_s = clock()
-        self._start_charge = charge()
-        self._end_s = end_s
-        self._reserve = reserve
-        self._band = band
-        self._up_margin = up_margin
+        self._ration = abi.Ration()
+        if not native.library().nst_ration_init(
+            byref(self._ration), clock(), charge(), end_s, reserve, band
+        ):
+            raise ValueError("a parameter of the ration is out of its range")
 
     def planned_charge(self) -> float:
         """Return what the line says for now; the reserve when the time is over."""
-        span = self._end_s - self._start_s
-        left = (self._end_s - self._clock()) / span if span > 0.0 else 0.0
-        return self._reserve + (self._start_charge - self._reserve) * max(0.0, left)
+        return float(native.library().nst_ration_planned(byref(self._ration), self._clock()))
 
     def share(self) -> float:
         """Return what part of the largest path's cost a run may take now, 0 to 1."""
-        planned = self.planned_charge()
-        surplus = self._charge() - planned
-        band = self._band * (planned - self._reserve)
-        if band <= 0.0:
-            return 1.0 if surplus > 0.0 else 0.0
-        return min(1.0, max(0.0, 0.5 + surplus / band))
+        now_s, charge = self._clock(), self._charge()
+        return float(native.library().nst_ration_share(byref(self._ration), now_s, charge))
 
     def record(self, path: int, cost_us: float) -> None:
         """As `BudgetPolicy.record`."""
@@ -170,11 +158,10 @@ class RationedPolicy:
 
     def choose(self, deadline_us: float) -> int:
         """Return the path to run under a deadline and the ration."""
-        share = self.share()
-        largest_us = self._policy.cost_us(self._largest)
-        if share < 1.0 and largest_us is not None:
-            deadline_us = min(deadline_us, share * largest_us / self._up_margin)
-        return self._policy.choose(deadline_us)
+        limit_us = native.library().nst_ration_limit_us(
+            byref(self._ration), self._policy.native, deadline_us, self._clock(), self._charge()
+        )
+        return self._policy.choose(float(limit_us))
 
 
 class CallbackPolicy:

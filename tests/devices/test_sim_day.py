@@ -166,7 +166,6 @@ def test_the_policy_wins_a_hot_day(tables: Bundle, seed: int) -> None:
     def rationed(virtual: VirtualDevice) -> Policy:
         return RationedPolicy(
             BudgetPolicy(PATHS),
-            PATHS,
             lambda: virtual.battery or 0.0,
             lambda: virtual.time_s,
             end_s=scenario.end_s - scenario.start_s,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from nestling_runtime.policy import BudgetPolicy, RationedPolicy
 
@@ -22,7 +27,6 @@ class Battery:
             inner.seed(path, cost)
         return RationedPolicy(
             inner,
-            len(COSTS_US),
             lambda: self.charge,
             lambda: self.time_s,
             end_s=1100.0,
@@ -74,7 +78,7 @@ def test_otherwise_paths_are_smaller_whatever_the_deadline() -> None:
 
 def test_without_a_known_cost_the_policy_inside_finds_out() -> None:
     inner = BudgetPolicy(2, minimum_stay_runs=0)
-    policy = RationedPolicy(inner, 2, lambda: 0.5, lambda: 0.0, end_s=1.0)
+    policy = RationedPolicy(inner, lambda: 0.5, lambda: 0.0, end_s=1.0)
     assert policy.choose(1000.0) == 0
     policy.record(0, 10.0)
     assert policy.choose(1000.0) == 1
@@ -94,12 +98,65 @@ def test_when_the_time_is_over_the_reserve_is_kept() -> None:
 
 def test_costs_reach_the_policy_inside() -> None:
     inner = BudgetPolicy(1)
-    policy = RationedPolicy(inner, 1, lambda: 1.0, lambda: 0.0, end_s=1.0)
+    policy = RationedPolicy(inner, lambda: 1.0, lambda: 0.0, end_s=1.0)
     policy.record(0, 7.0)
     assert inner.cost_us(0) == 7.0
 
 
-@pytest.mark.parametrize("wrong", [{"reserve": 1.0}, {"reserve": -0.1}, {"band": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reserve": 1.0},
+        {"reserve": -0.1},
+        {"reserve": math.nan},
+        {"band": 0.0},
+        {"band": math.inf},
+        {"band": math.nan},
+    ],
+)
 def test_a_parameter_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="ration"):
         Battery().policy(**wrong)
+
+
+@pytest.mark.parametrize(("charge", "time_s"), [(1.1, 0.0), (math.nan, 0.0), (0.5, math.inf)])
+def test_it_does_not_begin_with_nonsense(charge: float, time_s: float) -> None:
+    battery = Battery()
+    battery.charge, battery.time_s = charge, time_s
+    with pytest.raises(ValueError, match="ration"):
+        battery.policy()
+
+
+def test_a_charge_that_is_no_number_is_an_empty_battery() -> None:
+    battery = Battery()
+    policy = battery.policy()
+    battery.charge = math.nan
+    assert policy.share() == 0.0
+    assert policy.choose(1000.0) == 0
+
+
+@given(
+    start=st.floats(0, 1),
+    charge=st.floats(0, 1),
+    passed=st.floats(-10, 2000),
+    reserve=st.floats(0, 0.99),
+    band=st.floats(0.01, 10),
+)
+def test_it_is_what_its_header_says(
+    start: float, charge: float, passed: float, reserve: float, band: float
+) -> None:
+    """A second implementation: a line, a band about it, a share across the band."""
+    battery = Battery()
+    battery.charge = start
+    policy = battery.policy(reserve=reserve, band=band)
+    battery.charge, battery.time_s = charge, 100.0 + passed
+    left = max(0.0, 1.0 - passed / 1000.0)
+    planned = reserve + (start - reserve) * left if left else reserve
+    assert policy.planned_charge() == pytest.approx(planned, abs=1e-12)
+    width = band * (planned - reserve)
+    assume(abs(charge - planned) > 1e-9 and (width <= 0.0 or width > 1e-9))
+    if width <= 0.0:
+        wanted = float(charge > planned)
+    else:
+        wanted = float(np.interp(charge, [planned - width / 2, planned + width / 2], [0.0, 1.0]))
+    assert policy.share() == pytest.approx(wanted, abs=1e-6)

@@ -1,8 +1,8 @@
 """A hot day on a phone that throttles, its battery at 30 %: the policy against fixed sub-networks.
 
 The days are simulated (`nestling_devices.sim`); the policy under test is the library's own
-(`firmware/core/policy.c`). Every contestant lives through the same days: the same requests, the
-same scatter of run times, the same weather.
+(`firmware/core/policy.c` and `ration.c`). Every contestant lives through the same days: the same
+requests, the same scatter of run times, the same weather.
 """
 
 from __future__ import annotations
@@ -185,7 +185,6 @@ def own_policies(paths: int, scenario: Scenario, has_battery: bool) -> dict[str,
     def rationed(device: VirtualDevice) -> Policy:
         return RationedPolicy(
             BudgetPolicy(paths),
-            paths,
             lambda: device.battery or 0.0,
             lambda: device.time_s,
             end_s=scenario.end_s - scenario.start_s,
