@@ -17,18 +17,10 @@ from nestling.errors import ExportError
 from nestling.packing import PackReport, PathPlan, pack
 from nestling.partition.calibrate import Samples, record_inputs
 from nestling.partition.cut import Cut, StageCut, StageKey, cut
-from nestling.partition.modules import FusedPath
 from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import Scheme, get_scheme
-from nestling.targets.lowered import LoweredProgram
-from nestling.targets.pool import (
-    Job,
-    Progress,
-    StaticJob,
-    lower_all,
-    lower_whole_all,
-    quantize_all,
-)
+from nestling.targets.pool import Job, Progress, StaticJob, lower_whole_all, quantize_all
+from nestling.targets.target import Work, get_target
 
 Quality = Mapping[str, Mapping[str, float]]
 """Path name -> metric name -> value."""
@@ -59,6 +51,7 @@ def export_bundle(
     supernet: Supernet,
     out_path: Path,
     *,
+    target: str = "xnnpack",
     scheme: str = "fp32",
     calibration: Sequence[tuple[Tensor, ...]] | None = None,
     paths: Mapping[str, Subnet] | None = None,
@@ -68,29 +61,35 @@ def export_bundle(
     quality: Quality | None = None,
     progress: Progress | None = None,
     name: str | None = None,
+    reference_dir: Path | None = None,
 ) -> ExportReport:
     """Export every stage of ``supernet`` and its named paths into one ``.nest`` file.
 
     Args:
         supernet: trained; left unchanged.
         out_path: written through a temporary file and a rename.
+        target: a name in :data:`nestling.targets.target.TARGETS`.
         scheme: a name in :data:`nestling.quantize.schemes.SCHEMES`.
         calibration: real inputs, each a tuple of tensors ``[batch, ...]``, for static schemes.
         paths: named paths, small to large; default ``supernet.space.named``. A scheme that nests
             bits adds ``<name>.q4`` for each.
         jobs: processes that lower at once.
         cache_dir: of lowered programs; default :func:`nestling.targets.cache.default_cache_dir`.
-        fused: also lower each named path in one piece.
+        fused: also lower each named path in one piece, where the target does that.
         quality: figures of each path to keep in the bundle.
         progress: told about each finished step.
         name: of the model in the bundle; default the file's stem.
+        reference_dir: where to keep the programs that a Cortex-M's plans can be held against.
 
     Raises:
         ModelError: the model cannot be cut as asked; names the module.
         PathError: a path in ``paths`` does not exist in the supernet.
-        ExportError: unknown scheme, missing calibration, or a stage that cannot be lowered.
+        ExportError: unknown scheme or target, missing calibration, or a stage that cannot be
+            lowered.
     """
     chosen = get_scheme(scheme)
+    compiler = get_target(target)
+    compiler.check(chosen)
     if chosen.needs_calibration and not calibration:
         raise ExportError(
             f"scheme {scheme} needs calibration data", hint="pass real inputs as calibration"
@@ -98,18 +97,35 @@ def export_bundle(
     for subnet in (paths or {}).values():
         supernet.space.check(subnet)
     pieces = cut(supernet, chosen)
-    modules = _quantize(supernet, pieces, chosen, calibration, jobs, cache_dir, progress)
     plans = _plan_paths(supernet, pieces, chosen, paths)
-    programs = _lower(pieces, modules, plans if fused else [], jobs, cache_dir, progress)
+    lowered = compiler.lower(
+        Work(
+            supernet,
+            pieces,
+            chosen,
+            calibration or (),
+            {plan.name: plan.chain for plan in plans},
+            fused,
+            jobs,
+            cache_dir,
+            progress,
+            reference_dir,
+        )
+    )
+    programs = lowered.programs
     report = pack(
         supernet,
-        pieces,
+        lowered.pieces,
         programs,
         plans,
         out_path,
         scheme=chosen,
         name=name or out_path.stem,
         quality=quality or {},
+        target=target,
+        method=lowered.method,
+        packed=lowered.packed,
+        meta=lowered.meta,
     )
     return ExportReport(
         path=out_path,
@@ -150,24 +166,6 @@ def lower_dense(
     return dict(zip(dense, lowered, strict=True))
 
 
-def _quantize(
-    supernet: Supernet,
-    pieces: Cut,
-    scheme: Scheme,
-    calibration: Sequence[tuple[Tensor, ...]] | None,
-    jobs: int,
-    cache_dir: Path | None,
-    progress: Progress | None,
-) -> dict[StageKey, nn.Module]:
-    modules: dict[StageKey, nn.Module] = {key: s.module for key, s in pieces.stages.items()}
-    if scheme.activations != "static":
-        return modules
-    samples = record_inputs(supernet, calibration or ())
-    static = [StaticJob(s.name, s.module, samples[k.position]) for k, s in pieces.stages.items()]
-    quantized = quantize_all(static, processes=jobs, cache_dir=cache_dir, progress=progress)
-    return dict(zip(modules, quantized, strict=True))
-
-
 def _plan_paths(
     supernet: Supernet, pieces: Cut, scheme: Scheme, paths: Mapping[str, Subnet] | None
 ) -> list[PathPlan]:
@@ -177,29 +175,6 @@ def _plan_paths(
         for name, subnet in (paths or supernet.space.named).items():
             plans.append(PathPlan(f"{name}{suffix}", subnet, bits, pieces.chain(subnet, bits)))
     return plans
-
-
-def _lower(
-    pieces: Cut,
-    modules: dict[StageKey, nn.Module],
-    fused: list[PathPlan],
-    jobs: int,
-    cache_dir: Path | None,
-    progress: Progress | None,
-) -> dict[StageKey | str, LoweredProgram]:
-    """Lower all stages and the fused paths; the latter are found under the path's name."""
-    keys: list[StageKey | str] = []
-    work: list[Job] = []
-    for plan in fused:  # largest jobs first, so that no process idles at the end
-        stem, *blocks, head = (modules[key] for key in plan.chain)
-        example = pieces.stages[plan.chain[0]].example_inputs
-        keys.append(plan.name)
-        work.append(Job(f"path {plan.name}", FusedPath(stem, blocks, head).eval(), example))
-    for key, stage in pieces.stages.items():
-        keys.append(key)
-        work.append(Job(stage.name, modules[key], stage.example_inputs))
-    lowered = lower_all(work, processes=jobs, cache_dir=cache_dir, progress=progress)
-    return dict(zip(keys, lowered, strict=True))
 
 
 def _label(pieces: Cut, key: StageKey | str) -> str:

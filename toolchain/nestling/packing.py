@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nestling.bundle.manifest import SlotRole
+from nestling.bundle.manifest import Note, SlotRole
 from nestling.bundle.writer import BundleBuilder
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
@@ -70,6 +70,10 @@ def pack(
     scheme: Scheme,
     name: str,
     quality: Mapping[str, Mapping[str, float]],
+    target: str = "xnnpack",
+    method: str = "forward",
+    packed: bool = True,
+    meta: Mapping[str, Note] | None = None,
 ) -> PackReport:
     """Write the bundle.
 
@@ -82,13 +86,19 @@ def pack(
         scheme: what the weights are.
         name: of the model.
         quality: figures by path name.
+        target: what the programs were lowered for.
+        method: of every program.
+        packed: store programs deflated.
+        meta: notes.
 
     Raises:
         BundleError: a table is over a limit of the format.
     """
     plans = list(plans)
-    builder = BundleBuilder(name=name, scheme=scheme.name, family=supernet.family)
-    packer = _Packer(builder, supernet, pieces, scheme)
+    builder = BundleBuilder(
+        name=name, target=target, scheme=scheme.name, family=supernet.family, meta=meta
+    )
+    packer = _Packer(builder, supernet, pieces, scheme, method, packed)
     for key in sorted(pieces.stages, key=lambda k: (k.bits, k.level, k.position)):
         packer.add_block_stage(key, programs[key])
     unshared = 0
@@ -119,9 +129,17 @@ class _Packer:
     """Adds stages to a builder and remembers what each of them binds."""
 
     def __init__(
-        self, builder: BundleBuilder, supernet: Supernet, pieces: Cut, scheme: Scheme
+        self,
+        builder: BundleBuilder,
+        supernet: Supernet,
+        pieces: Cut,
+        scheme: Scheme,
+        method: str,
+        packed: bool,
     ) -> None:
         self.builder = builder
+        self._method = method
+        self._packed = packed
         self.pieces = pieces
         self.scheme = scheme
         self.stages: dict[StageKey, int] = {}
@@ -150,7 +168,7 @@ class _Packer:
         cut = self.pieces.stages[key]
         self.stages[key] = self.builder.add_stage(
             cut.name,
-            program=self.builder.add_program(program.program, packed=True),
+            program=self._add_program(program),
             first=key.position,
             inputs=self._slots_before(key.position),
             outputs=self._slots_after(key.position),
@@ -169,7 +187,7 @@ class _Packer:
         """Add the stage that runs a whole path; return its index."""
         return self.builder.add_stage(
             f"path.{plan.name}",
-            program=self.builder.add_program(program.program, packed=True),
+            program=self._add_program(program),
             first=0,
             last=self._last,
             inputs=self._inputs,
@@ -180,6 +198,9 @@ class _Packer:
             macs=sum(self.pieces.stages[key].macs for key in plan.chain),
             arena_bytes=program.arena_bytes,
         )
+
+    def _add_program(self, program: LoweredProgram) -> int:
+        return self.builder.add_program(program.program, self._method, packed=self._packed)
 
     def weight_bytes(self, chain: Iterable[StageKey]) -> int:
         """Bytes of all constants that a chain uses, each once."""

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,11 @@ from nestling.targets.structure import (
 )
 from nestling.targets.xnnpack import TARGET, lower_program, lower_whole, trace
 
-_Job = TypeVar("_Job", "Job", "StaticJob")
+
+class _NamedJob(Protocol):
+    @property
+    def name(self) -> str: ...
+
 
 Progress = Callable[[int, int, str], None]
 """Called with (jobs done, jobs in all, name of the job that finished)."""
@@ -80,7 +84,7 @@ def lower_all(
     """
     return [
         LoweredProgram.from_bytes(data)
-        for data in _run(_lower, jobs, str(cache_dir or ""), processes, progress)
+        for data in run_jobs(_lower, jobs, str(cache_dir or ""), processes, progress)
     ]
 
 
@@ -92,7 +96,7 @@ def lower_whole_all(
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Lower every job to a plain ``.pte`` with its weights inside."""
-    return _run(_lower_whole, jobs, str(cache_dir or ""), processes, progress)
+    return run_jobs(_lower_whole, jobs, str(cache_dir or ""), processes, progress)
 
 
 def quantize_all(
@@ -105,13 +109,13 @@ def quantize_all(
     """Quantise every job statically; results stand in the order of the jobs."""
     return [
         ExportedStage.from_bytes(data)
-        for data in _run(_quantize, jobs, str(cache_dir or ""), processes, progress)
+        for data in run_jobs(_quantize, jobs, str(cache_dir or ""), processes, progress)
     ]
 
 
 def _lower(packed: bytes, cache_dir: str) -> bytes:
     job: Job = pickle.loads(packed)
-    with _named(job.name):
+    with named(job.name):
         program = trace(job.module, job.example_inputs)
         cache = LoweringCache(Path(cache_dir) if cache_dir else None)
         return _lower_cached(program, cache).to_bytes()
@@ -139,7 +143,7 @@ def _lower_cached(program: ExportedProgram, cache: LoweringCache) -> LoweredProg
 
 def _lower_whole(packed: bytes, cache_dir: str) -> bytes:
     job: Job = pickle.loads(packed)
-    with _named(job.name):
+    with named(job.name):
         program = trace(job.module, job.example_inputs)
         cache = LoweringCache(Path(cache_dir) if cache_dir else None)
         key = cache_key("whole", TARGET, content_digest(program))
@@ -152,7 +156,7 @@ def _lower_whole(packed: bytes, cache_dir: str) -> bytes:
 
 def _quantize(packed: bytes, cache_dir: str) -> bytes:
     job: StaticJob = pickle.loads(packed)
-    with _named(job.name):
+    with named(job.name):
         program = trace_float(job.module, job.samples)
         cache = LoweringCache(Path(cache_dir) if cache_dir else None)
         digest = hashlib.sha256(content_digest(program))
@@ -168,7 +172,7 @@ def _quantize(packed: bytes, cache_dir: str) -> bytes:
 
 
 @contextmanager
-def _named(stage: str) -> Iterator[None]:
+def named(stage: str) -> Iterator[None]:
     """Turn whatever the compiler raises into one error that names the stage."""
     try:
         yield
@@ -179,13 +183,22 @@ def _named(stage: str) -> Iterator[None]:
         raise ExportError(f"cannot lower: {type(error).__name__}: {error}", stage=stage) from error
 
 
-def _run(
+def run_jobs(
     function: Callable[[bytes, str], bytes],
-    jobs: Sequence[_Job],
+    jobs: Sequence[_NamedJob],
     cache_dir: str,
     processes: int,
     progress: Progress | None,
 ) -> list[bytes]:
+    """Call ``function(pickled job, cache_dir)`` for every job; results stand in their order.
+
+    Args:
+        function: of a module, so that another process finds it.
+        jobs: what to pickle; their names are shown.
+        cache_dir: handed on.
+        processes: how many to run at once; 1 stays in this process.
+        progress: told after each job.
+    """
     results: list[bytes] = [b""] * len(jobs)
     if processes <= 1 or len(jobs) <= 1:
         for index, job in enumerate(jobs):

@@ -1,0 +1,56 @@
+"""Lower the stages of a supernet for XNNPACK."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nestling.partition.calibrate import record_inputs
+from nestling.partition.cut import StageKey
+from nestling.partition.modules import FusedPath
+from nestling.quantize.schemes import Scheme
+from nestling.targets.pool import Job, StaticJob, lower_all, quantize_all
+from nestling.targets.target import LoweredStages, Work
+from nestling.targets.xnnpack import TARGET
+
+
+class XnnpackTarget:
+    """The mobile CPU, see :class:`nestling.targets.target.Target`."""
+
+    name = TARGET
+
+    def check(self, scheme: Scheme) -> None:
+        """Accept all schemes."""
+
+    def lower(self, work: Work) -> LoweredStages:
+        """Lower all stages, and the named paths in one piece where that is asked for."""
+        modules = _quantize(work)
+        keys: list[StageKey | str] = []
+        jobs: list[Job] = []
+        stages = work.pieces.stages
+        for name, chain in (work.chains if work.fused else {}).items():
+            # largest jobs first, so that no process idles at the end
+            stem, *blocks, head = (modules[key] for key in chain)
+            fused = FusedPath(stem, blocks, head).eval()
+            keys.append(name)
+            jobs.append(Job(f"path {name}", fused, stages[chain[0]].example_inputs))
+        for key, stage in stages.items():
+            keys.append(key)
+            jobs.append(Job(stage.name, modules[key], stage.example_inputs))
+        lowered = lower_all(
+            jobs, processes=work.jobs, cache_dir=work.cache_dir, progress=work.progress
+        )
+        return LoweredStages(dict(zip(keys, lowered, strict=True)), work.pieces)
+
+
+def _quantize(work: Work) -> dict[StageKey, nn.Module]:
+    """Modules of all stages; static schemes are quantised here, the others were when cut."""
+    stages = work.pieces.stages
+    modules: dict[StageKey, nn.Module] = {key: stage.module for key, stage in stages.items()}
+    if work.scheme.activations != "static":
+        return modules
+    samples = record_inputs(work.supernet, work.calibration)
+    static = [StaticJob(s.name, s.module, samples[k.position]) for k, s in stages.items()]
+    quantized = quantize_all(
+        static, processes=work.jobs, cache_dir=work.cache_dir, progress=work.progress
+    )
+    return dict(zip(modules, quantized, strict=True))
