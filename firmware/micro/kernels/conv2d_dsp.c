@@ -95,15 +95,18 @@ static void fill_column(const geometry *g, nst_dsp_column *column, const int8_t 
     append_padding(g, column, (kernel_height - ys.end) * kernel_width);
 }
 
-static int8_t *copy_taps(int8_t *to, const int8_t *from, uint32_t count) {
-    for (; count >= 4; count -= 4, from += 4, to += 4) {
+/* Copies `count` taps; with `room`, up to three bytes behind them may be read and written too. */
+static inline int8_t *copy_taps(int8_t *to, const int8_t *from, uint32_t count, bool room) {
+    int8_t *const end = to + count;
+    const uint32_t words = (room ? count + 3 : count) / 4;
+    for (uint32_t i = 0; i < words; ++i, from += 4, to += 4) {
         const uint32_t word = nst_load_word(from);
         memcpy(to, &word, sizeof word);
     }
-    for (; count > 0; --count) {
+    while (to < end) {
         *to++ = *from++;
     }
-    return to;
+    return end;
 }
 
 static int8_t *copy_padding(int8_t *to, int8_t padding, uint32_t count) {
@@ -113,15 +116,17 @@ static int8_t *copy_padding(int8_t *to, int8_t padding, uint32_t count) {
     return to;
 }
 
-/* Fills a column whatever the number of channels: gathers the taps as bytes first. */
+/* Fills a column whatever the number of channels: gathers the taps as bytes first. `end`: of the
+ * image. `taps` end in zeros up to a multiple of 4, which stay. */
 static void gather_column(const geometry *g, nst_dsp_column *column, const int8_t *image,
-                          const window *at, int8_t *taps) {
+                          const int8_t *end, const window *at, int8_t *taps) {
     const nst_conv2d_params *p = g->params;
     const int8_t padding = (int8_t)p->input_zero_point;
     const uint32_t row_bytes = p->kernel_width * g->channels;
     const nst_tap_range ys = at->ys;
     const nst_tap_range xs = at->xs;
     int8_t *next = taps;
+    int8_t *const last = taps + p->kernel_height * row_bytes;
     if (ys.begin < ys.end && xs.begin < xs.end) {
         const uint32_t pieces = g->joined ? 1 : xs.end - xs.begin;
         const uint32_t piece_bytes = g->channels * (g->joined ? xs.end - xs.begin : 1);
@@ -131,19 +136,25 @@ static void gather_column(const geometry *g, nst_dsp_column *column, const int8_
             next = copy_padding(next, padding, xs.begin * g->channels);
             const int8_t *piece = line;
             for (uint32_t i = 0; i < pieces; ++i, piece += g->pixel_bytes) {
-                next = copy_taps(next, piece, piece_bytes);
+                const bool room = (uint32_t)(last - next) >= piece_bytes + 3 &&
+                                  (uint32_t)(end - piece) >= piece_bytes + 3;
+                next = copy_taps(next, piece, piece_bytes, room);
             }
             next = copy_padding(next, padding, (p->kernel_width - xs.end) * g->channels);
         }
     }
-    copy_padding(next, padding, (uint32_t)(taps + p->kernel_height * row_bytes - next));
-    nst_dsp_append(column, taps, p->kernel_height * row_bytes);
+    copy_padding(next, padding, (uint32_t)(last - next));
+    nst_dsp_append_words(column, taps, (p->kernel_height * row_bytes + 3) / 4);
 }
 
 /* One group of channels of one image; `image` and `output` point at the group's first channel. */
 static void run_group(const geometry *g, const nst_dsp_rows *rows, const int8_t *image,
-                      int8_t *output, uint32_t *columns, int8_t *taps) {
+                      const int8_t *end, int8_t *output, uint32_t *columns, int8_t *taps) {
     const nst_conv2d_params *p = g->params;
+    const bool gathers = g->channels % 4 != 0;
+    if (gathers) {
+        memset(taps + rows->taps - 4, 0, 4);
+    }
     const int32_t first_left = -(int32_t)p->pad_width;
     int32_t top = -(int32_t)p->pad_height;
     int32_t left = first_left;
@@ -153,10 +164,10 @@ static void run_group(const geometry *g, const nst_dsp_rows *rows, const int8_t 
         for (uint32_t i = 0; i < count; ++i) {
             const window at = window_at(g, top, left);
             nst_dsp_column column = nst_dsp_begin_column(columns, count, i);
-            if (g->channels % 4 == 0) {
-                fill_column(g, &column, image, &at);
+            if (gathers) {
+                gather_column(g, &column, image, end, &at, taps);
             } else {
-                gather_column(g, &column, image, &at, taps);
+                fill_column(g, &column, image, &at);
             }
             nst_dsp_end_column(columns, i, column);
             left += (int32_t)p->stride_width;
@@ -200,8 +211,8 @@ void nst_conv2d_run(const void *params, void *const *tensors, void *scratch) {
         rows.weights = tensors[1];
         rows.channels = tensors[2];
         for (uint32_t group = 0; group < p->groups; ++group) {
-            run_group(&g, &rows, image + group * g.channels, output + group * matrix.rows, columns,
-                      taps);
+            run_group(&g, &rows, image + group * g.channels, image + image_bytes,
+                      output + group * matrix.rows, columns, taps);
             rows.weights += nst_matrix_bytes(matrix);
             rows.channels += matrix.rows * 3;
         }
