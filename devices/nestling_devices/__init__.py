@@ -22,10 +22,8 @@ from nestling_devices.profile import (
     MemoryRegion,
     Power,
     Thermal,
-    find_profile,
-    load_profile,
-    profiles,
 )
+from nestling_devices.profile_file import find_profile, load_profile, profiles
 from nestling_devices.registry import DeviceKind, list_devices, open_device
 from nestling_devices.urls import register
 

@@ -22,7 +22,7 @@ from nestling_devices.errors import DeviceError
 from nestling_devices.faults import Faults
 from nestling_devices.host import HostMachine
 from nestling_devices.machine import Machine, MachineOptions, Need, RemoteMachine
-from nestling_devices.profile import find_profile, profiles
+from nestling_devices.profile_file import find_profile, profiles
 from nestling_devices.sim.board import SimulatedMachine, parse_url
 
 

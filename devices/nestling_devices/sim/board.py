@@ -22,7 +22,8 @@ from nestling_devices.device import Device
 from nestling_devices.errors import DeviceError, LinkError
 from nestling_devices.machine import MachineOptions
 from nestling_devices.pipe import Clock, Pipe, PipeLine, PipeOptions, SensorReader
-from nestling_devices.profile import DeviceProfile, find_profile
+from nestling_devices.profile import DeviceProfile
+from nestling_devices.profile_file import find_profile
 from nestling_devices.sim.engine import SimulatedEngine
 from nestling_devices.sim.virtual_device import ROOM_C, VirtualDevice
 from nestling_devices.sim.work import check_threads, read_measurements
