@@ -128,7 +128,10 @@ class Client:
                 sent += 1
                 try:
                     answer = self.call(self.smp.request(message, self.timeout_s))
-                except (TimeoutError, DamagedFrameError, SMPException, SMPClientException) as error:
+                except TimeoutError:
+                    failure = TimeoutError(f"nothing came in {self.timeout_s} s")
+                    continue
+                except (DamagedFrameError, SMPException, SMPClientException) as error:
                     failure = error
                     continue
                 except ValueError as error:
@@ -144,7 +147,7 @@ class Client:
                 time.sleep(min(_BUSY_WAIT_S, self.timeout_s))
         raise NoAnswerError(
             f"the device does not answer {type(message).__name__}",
-            actual=f"{sent} tries, the last one: {failure or type(failure).__name__}",
+            actual=f"{sent} tries; at last, {' '.join(str(failure).split())[:200]}",
             hint="check the line, or reset the device",
         ) from failure
 

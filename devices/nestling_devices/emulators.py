@@ -119,9 +119,7 @@ class M55Machine(ProcessMachine):
         """Return what it cannot do without."""
         return [
             _program("qemu-system-arm", "qemu-system-arm"),
-            _file(
-                build_folder() / "firmware" / "mps3_an547" / "bin" / "nestling_m55.elf", "firmware"
-            ),
+            _file(build_folder() / "firmware" / "mps3_an547" / "nestling.elf", "firmware"),
         ]
 
     def command(self) -> Sequence[str]:
@@ -136,10 +134,12 @@ class M55Machine(ProcessMachine):
         return [
             qemu,
             *("-M", "mps3-an547", "-display", "none", "-monitor", "none"),
-            *("-serial", f"tcp:127.0.0.1:{self._port},server,nowait"),
+            *("-semihosting-config", "enable=on,target=native"),
+            *("-serial", f"tcp:127.0.0.1:{self._port},server,nowait,nodelay"),
             *("-object", backend, "-machine", "memory-backend=flash0"),
-            # Virtual time counts instructions, 32 ns each.
-            *("-icount", "shift=5,align=off,sleep=off"),
+            # Virtual time counts instructions, 32 ns each. Where the firmware sleeps, time passes as
+            # outside: with sleep=off it would jump to the next timer, and there is none.
+            *("-icount", "shift=5,align=off,sleep=on"),
             *("-kernel", firmware),
         ]
 

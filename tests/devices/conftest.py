@@ -15,7 +15,7 @@ from devices.subjects import Subject, make_subject
 
 from nestling_devices import Device, open_device
 
-KINDS = ("host", "arm64")
+KINDS = ("host", "arm64", "m55")
 TARGETS = {"host": "xnnpack", "arm64": "xnnpack", "m55": "cortex-m55"}
 # fp32 on another processor adds up in another order; everything else is the oracle's bytes.
 TOLERANCES = {"host": 0.0, "arm64": 1e-5, "m55": 0.0}
@@ -31,9 +31,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def subject(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     """The bundles for it."""
-    return make_subject(TARGETS[kind], tmp_path_factory.mktemp(f"bundles-{kind}"), TOLERANCES[kind])
+    folder = tmp_path_factory.mktemp(f"bundles-{kind}")
+    made = make_subject(TARGETS[kind], folder, TOLERANCES[kind])
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

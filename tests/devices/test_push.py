@@ -153,7 +153,7 @@ def test_a_push_goes_on_after_a_power_cut(
 def test_an_update_that_was_cut_leaves_the_old_bundle(
     open_fresh: OpenDevice, subject: Subject
 ) -> None:
-    device = open_fresh(faults=Faults(cut_after_bytes=9000))
+    device = open_fresh(faults=Faults(cut_after_bytes=4000))
     with pytest.raises(LinkError):
         device.push(subject.update)
     device.set_faults(None)

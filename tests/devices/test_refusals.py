@@ -9,7 +9,7 @@ from pathlib import Path
 import cbor2
 import pytest
 from devices.conftest import OpenDevice
-from devices.subjects import Subject, check
+from devices.subjects import Subject, check, upload_whole
 from devices.test_push import hash_of, runs
 from smp import header, message, packet
 
@@ -271,16 +271,7 @@ def test_the_standard_upload_works_with_the_unchanged_client(
     device: Device, subject: Subject
 ) -> None:
     """smpclient's own upload and its own idea of a serial line, over the same port."""
-    data = subject.update.read_bytes()
-    client = device.client
-
-    async def upload() -> list[int]:
-        return [off async for off in client.smp.upload(data, first_timeout_s=30.0)]
-
-    offsets = client.call(upload())
-    assert offsets == sorted(offsets)
-    assert offsets[-1] == len(data)
-    client.request(messages.PushCommitWrite(confirm=True), patience_s=60.0)
+    upload_whole(device, subject.update)
     runs(device, subject, subject.update)
 
 
@@ -339,6 +330,5 @@ def test_running_without_a_bundle_is_refused(open_fresh: OpenDevice) -> None:
     for call in (device.paths, device.tensors, device.run, lambda: device.select(0)):
         with pytest.raises((DeviceError, PathError, EngineError, BundleError)):
             call()
-    assert device.residency().stages == 0
     with pytest.raises(DeviceError):
         device.revert()
