@@ -40,22 +40,27 @@ const nst_operator nst_operator_layer_norm = {
     .run = nst_layer_norm_run,
 };
 
+/* Parameters by value: a compiler must take it that writes to the output change what pointers
+ * show. */
+static void normalize_row(nst_layer_norm_params p, nst_row_moments moments, const int8_t *input,
+                          const float *gamma, const float *beta, int8_t *output) {
+    for (uint32_t i = 0; i < p.columns; ++i) {
+        const float x = (float)(input[i] - p.input_zero_point) * p.input_scale;
+        const float normal = (x - moments.mean) * moments.reciprocal_deviation;
+        const float y = fmaf(normal, gamma ? gamma[i] : 1.0f, beta ? beta[i] : 0.0f);
+        output[i] = nst_round_to_int8(y * p.output_inverse_scale, p.output_zero_point, p.quant_min,
+                                      p.quant_max);
+    }
+}
+
 void nst_layer_norm_portable(const void *params, void *const *tensors, void *scratch) {
     (void)scratch;
-    const nst_layer_norm_params p = *(const nst_layer_norm_params *)params;
+    const nst_layer_norm_params *p = params;
+    const uint32_t columns = p->columns;
     const int8_t *input = tensors[0];
-    const float *gamma = tensors[1];
-    const float *beta = tensors[2];
     int8_t *output = tensors[3];
-    for (uint32_t row = 0; row < p.rows; ++row, input += p.columns, output += p.columns) {
-        const nst_row_moments moments = nst_layer_norm_row(&p, input);
-        for (uint32_t i = 0; i < p.columns; ++i) {
-            const float x = (float)(input[i] - p.input_zero_point) * p.input_scale;
-            const float normal = (x - moments.mean) * moments.reciprocal_deviation;
-            const float y = fmaf(normal, gamma ? gamma[i] : 1.0f, beta ? beta[i] : 0.0f);
-            output[i] = nst_round_to_int8(y * p.output_inverse_scale, p.output_zero_point,
-                                          p.quant_min, p.quant_max);
-        }
+    for (uint32_t row = 0; row < p->rows; ++row, input += columns, output += columns) {
+        normalize_row(*p, nst_layer_norm_row(p, input), input, tensors[1], tensors[2], output);
     }
 }
 

@@ -105,16 +105,20 @@ nst_row_moments nst_layer_norm_row(const nst_layer_norm_params *p, const int8_t 
 
 void nst_layer_norm_chunk(const nst_layer_norm_params *p, const int8_t *values, uint32_t vectors,
                           nst_moments *out) {
-    memset(out, 0, sizeof *out);
+    const int32_t zero_point = p->input_zero_point;
+    const float scale = p->input_scale;
     out->count = vectors;
-    for (uint32_t v = 0; v < vectors; ++v, values += LANES) {
-        const float weight = nst_layer_norm_weights[v];
-        for (uint32_t i = 0; i < LANES; ++i) {
-            const float x = (float)(values[i] - p->input_zero_point) * p->input_scale;
-            const float delta = x - out->mean[i];
-            out->mean[i] = fmaf(delta, weight, out->mean[i]);
-            out->squares[i] = fmaf(delta, x - out->mean[i], out->squares[i]);
+    for (uint32_t i = 0; i < LANES; ++i) {
+        float mean = 0.0f;
+        float squares = 0.0f;
+        for (uint32_t v = 0; v < vectors; ++v) {
+            const float x = (float)(values[v * LANES + i] - zero_point) * scale;
+            const float delta = x - mean;
+            mean = fmaf(delta, nst_layer_norm_weights[v], mean);
+            squares = fmaf(delta, x - mean, squares);
         }
+        out->mean[i] = mean;
+        out->squares[i] = squares;
     }
 }
 

@@ -40,20 +40,26 @@ static int32_t largest_of(const int8_t *row, uint32_t columns) {
 
 /* Writes exp(x - largest x) of a row to `terms` and returns their sum. */
 static float exponentials(const nst_softmax_params *p, const int8_t *row, float *terms) {
-    const float largest =
-        (float)(largest_of(row, p->columns) - p->input_zero_point) * p->input_scale;
-    float lanes[LANES] = {0};
-    for (uint32_t i = 0; i < p->columns; ++i) {
-        const float x = (float)(row[i] - p->input_zero_point) * p->input_scale;
-        terms[i] = nst_exp(x - largest);
-        lanes[i % LANES] += terms[i];
+    const uint32_t columns = p->columns;
+    const int32_t zero_point = p->input_zero_point;
+    const float scale = p->input_scale;
+    const float largest = (float)(largest_of(row, columns) - zero_point) * scale;
+    float lanes[LANES];
+    for (uint32_t lane = 0; lane < LANES; ++lane) {
+        float sum = 0.0f;
+        for (uint32_t i = lane; i < columns; i += LANES) {
+            const float x = (float)(row[i] - zero_point) * scale;
+            terms[i] = nst_exp(x - largest);
+            sum += terms[i];
+        }
+        lanes[lane] = sum;
     }
-    if (p->columns >= LANES) {
+    if (columns >= LANES) {
         return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
                ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
     }
     float sum = lanes[0];
-    for (uint32_t i = 1; i < p->columns; ++i) {
+    for (uint32_t i = 1; i < columns; ++i) {
         sum += lanes[i];
     }
     return sum;
