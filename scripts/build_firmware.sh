@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the programs of the bare-metal boards, each into build/firmware/BOARD/bin. Arguments: boards, by the names of their
-# folders in firmware/boards; without any, all of them. Options (-D...) go to CMake's configure step.
+# Builds the programs of the bare-metal boards, each into build/firmware/BOARD/bin. Arguments:
+# boards, by the names of their folders in firmware/boards; without any, all of them. Options
+# (-D...) go to CMake's configure step.
 #
 #   scripts/build_firmware.sh mps3_an547
 set -euo pipefail
@@ -22,7 +23,8 @@ build() {
     mkdir -p "$folder"
     exec 9>"$folder/.lock"
     flock 9
-    cmake -S "firmware/boards/$board" -B "$folder" -G Ninja --log-level=WARNING --no-warn-unused-cli \
+    cmake -S "firmware/boards/$board" -B "$folder" -G Ninja \
+        --log-level=WARNING --no-warn-unused-cli \
         -DCMAKE_TOOLCHAIN_FILE="$PWD/firmware/cmake/arm-none-eabi.cmake" \
         -DNESTLING_CPU="${CPUS[$board]}" -DCMAKE_BUILD_TYPE=Release \
         -DPython_EXECUTABLE="$PWD/.venv/bin/python" "$@"
@@ -36,7 +38,8 @@ main() {
         if [[ $argument == -* ]]; then options+=("$argument"); else boards+=("$argument"); fi
     done
     command -v arm-none-eabi-gcc >/dev/null ||
-        fail "no cross compiler; please install: sudo apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+        fail "no cross compiler; please install: sudo apt-get install gcc-arm-none-eabi" \
+            "libnewlib-arm-none-eabi"
     if ((${#boards[@]} == 0)); then
         for argument in "${!CPUS[@]}"; do
             [[ -f firmware/boards/$argument/CMakeLists.txt ]] && boards+=("$argument")

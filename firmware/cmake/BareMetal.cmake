@@ -1,4 +1,5 @@
-# What the projects of all bare-metal boards share. Set NESTLING_FIRMWARE to the folder firmware/ before.
+# What the projects of all bare-metal boards share. Set NESTLING_FIRMWARE to the folder firmware/
+# before.
 
 option(NESTLING_WERROR "Treat warnings as errors" ON)
 
@@ -15,8 +16,8 @@ if(NESTLING_WERROR)
     add_compile_options("$<$<COMPILE_LANGUAGE:C>:-Werror>")
 endif()
 
-# nestling_add_board(SOURCE LINKER_SCRIPT): the library nestling_board; a program that links it starts at reset
-# and may use boards/cortex_m/board.h.
+# nestling_add_board(SOURCE LINKER_SCRIPT): the library nestling_board; a program that links it
+# starts at reset and may use boards/cortex_m/board.h.
 function(nestling_add_board source linker_script)
     cmake_path(ABSOLUTE_PATH linker_script BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
     add_library(nestling_board OBJECT "${NESTLING_FIRMWARE}/boards/cortex_m/startup.c" "${source}")

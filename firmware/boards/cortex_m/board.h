@@ -1,4 +1,5 @@
-/* What a program for a bare Cortex-M board may ask of the board. Each board's folder has board.c. */
+/* What a program for a bare Cortex-M board may ask of the board. Each board's folder has
+ * board.c. */
 #ifndef NESTLING_BOARDS_CORTEX_M_BOARD_H
 #define NESTLING_BOARDS_CORTEX_M_BOARD_H
 
@@ -16,8 +17,8 @@ void nst_board_put(uint8_t byte);
 /* The next byte that the first serial port received, or -1. */
 int nst_board_get(void);
 
-/* Instructions since the start, where the emulator counts them (-icount shift=..., said in each board.c); elsewhere
- * a clock of about one tick an instruction. */
+/* Instructions since the start, where the emulator counts them (-icount shift=..., said in each
+ * board.c); elsewhere a clock of about one tick an instruction. */
 uint64_t nst_board_instructions(void);
 
 /* The board's large memory. A read or write just past its end faults. */

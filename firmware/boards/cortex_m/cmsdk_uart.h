@@ -1,4 +1,5 @@
-/* The serial port of Arm's design kit (CMSDK APB UART): 8N1, one byte of buffer each way, no flow control. */
+/* The serial port of Arm's design kit (CMSDK APB UART): 8N1, one byte of buffer each way, no
+ * flow control. */
 #ifndef NESTLING_BOARDS_CORTEX_M_CMSDK_UART_H
 #define NESTLING_BOARDS_CORTEX_M_CMSDK_UART_H
 

@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* End the program: under QEMU the process, with this exit status. Without a debugger the processor faults. */
+/* End the program: under QEMU the process, with this exit status. Without a debugger the
+ * processor faults. */
 __attribute__((noreturn)) static inline void nst_semihosting_exit(uint32_t status) {
     const uint32_t block[2] = {0x20026u /* ADP_Stopped_ApplicationExit */, status};
     register uint32_t operation __asm__("r0") = 0x20u; /* SYS_EXIT_EXTENDED */

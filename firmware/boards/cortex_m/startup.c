@@ -1,5 +1,5 @@
-/* From reset to main on any Cortex-M: coprocessors, memory, vector table. The linker script of the board gives
- * the symbols. */
+/* From reset to main on any Cortex-M: coprocessors, memory, vector table. The linker script of
+ * the board gives the symbols. */
 #include <stdint.h>
 
 #include "board.h"

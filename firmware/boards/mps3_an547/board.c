@@ -1,4 +1,5 @@
-/* Arm's MPS3 board with the AN547 image: Corstone SSE-300, a Cortex-M55 at 32 MHz. Emulated by QEMU as mps3-an547. */
+/* Arm's MPS3 board with the AN547 image: Corstone SSE-300, a Cortex-M55 at 32 MHz. Emulated by
+ * QEMU as mps3-an547. */
 #include "../cortex_m/board.h"
 
 #include "../cortex_m/cmsdk_uart.h"
@@ -23,8 +24,8 @@ int nst_board_get(void) {
     return nst_cmsdk_uart_get(UART0);
 }
 
-/* With -icount shift=5 an instruction takes 32 ns, and the system counter ticks every 31.25 ns: 1.024 ticks an
- * instruction. */
+/* With -icount shift=5 an instruction takes 32 ns, and the system counter ticks every 31.25 ns:
+ * 1.024 ticks an instruction. */
 uint64_t nst_board_instructions(void) {
     uint32_t high = COUNTER_HIGH;
     uint32_t low = COUNTER_LOW;

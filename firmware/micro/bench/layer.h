@@ -1,4 +1,5 @@
-/* A layer with random contents, in two forms: plain for the portable kernel, packed for the fast one. */
+/* A layer with random contents, in two forms: plain for the portable kernel, packed for the fast
+ * one. */
 #ifndef NESTLING_MICRO_BENCH_LAYER_H
 #define NESTLING_MICRO_BENCH_LAYER_H
 
@@ -31,15 +32,14 @@ typedef struct bench_memory {
 typedef enum bench_scales { BENCH_SCALES_USUAL, BENCH_SCALES_ANY } bench_scales;
 
 typedef struct bench_result {
-    uint64_t macs;     /* nominal: taps in the padding count */
-    uint64_t fast;     /* instructions */
-    uint64_t portable; /* instructions, plain layout */
-    uint32_t
-        mismatches; /* bytes, guards around the output included; UINT32_MAX: refused by its own check */
+    uint64_t macs;       /* nominal: taps in the padding count */
+    uint64_t fast;       /* instructions */
+    uint64_t portable;   /* instructions, plain layout */
+    uint32_t mismatches; /* bytes, guards included; UINT32_MAX: refused by its own check */
 } bench_result;
 
-/* Fill and run the layer in both forms. `random` is the state of the generator. `input_at_edge`: the input ends at the
- * end of memory, otherwise the weights do. */
+/* Fill and run the layer in both forms. `random` is the state of the generator. `input_at_edge`:
+ * the input ends at the end of memory, otherwise the weights do. */
 bench_result bench_run_layer(const bench_shape *shape, bench_memory memory, bench_scales scales,
                              bool input_at_edge, uint32_t *random);
 

@@ -1,9 +1,12 @@
 /* kernel_bench: on its serial port, one JSON object a line.
  *
- *   {"shape": NAME, "macs": .., "fast": INSTRUCTIONS, "portable": INSTRUCTIONS, "mismatches": 0}   for each named shape
- *   {"shape": "NAME/any-scale", ...}            the same with scales that need shifts
- *   {"shape": KIND, "random": NUMBER, "mismatches": .., "params": [..]}   for each random shape that differs
- *   {"random_shapes": COUNT, "mismatches": 0}   at the end
+ *   {"shape": NAME, "macs": .., "fast": .., "portable": .., "mismatches": 0}
+ *       each named shape; fast and portable are instructions. NAME/any-scale: with scales that
+ *       need shifts.
+ *   {"shape": KIND, "random": NUMBER, "mismatches": .., "params": [..]}
+ *       each random shape that differs
+ *   {"random_shapes": COUNT, "mismatches": 0}
+ *       at the end
  *
  * The exit status is 0 when nothing differed. */
 #include "boards/cortex_m/board.h"

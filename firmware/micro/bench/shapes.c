@@ -79,7 +79,8 @@ static uint32_t draw(uint32_t *random, uint32_t low, uint32_t high) {
     return low + bench_random(random) % (high - low + 1);
 }
 
-/* The output's size that torch would give, or more where `extra` positions lie behind; at least 1. */
+/* The output's size that torch would give, or more where `extra` positions lie behind; at least
+ * 1. */
 static uint32_t output_size(uint32_t input, uint32_t kernel, uint32_t stride, uint32_t pad,
                             uint32_t dilation, uint32_t extra) {
     const uint32_t reach = (kernel - 1) * dilation + 1;

@@ -7,8 +7,8 @@
 extern const bench_shape bench_named_shapes[];
 extern const uint32_t bench_named_count;
 
-/* Small shapes with every combination of what the operators take: strides, dilation, padding, groups, channel
- * multipliers, batches, numbers of channels that divide nothing. */
+/* Small shapes with every combination of what the operators take: strides, dilation, padding,
+ * groups, channel multipliers, batches, numbers of channels that divide nothing. */
 bench_shape bench_random_shape(uint32_t *random);
 
 #endif

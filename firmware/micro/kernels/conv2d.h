@@ -1,16 +1,17 @@
-/* conv2d: out = clamp(rescale(bias + sum over taps of in * weight) + output_zero_point), for each output channel.
+/* conv2d: out = clamp(rescale(bias + sum over taps of in * weight) + output_zero_point), for each
+ * output channel.
  *
- * Tensors: input int8 NHWC, weights (constant), channels int32 (constant), output int8 NHWC. Layouts and the folding of
- * the input's zero point into the bias: layout.h; scales: requantize.h. A convolution along one axis is an image
- * of height 1. */
+ * Tensors: input int8 NHWC, weights (constant), channels int32 (constant), output int8 NHWC.
+ * Layouts and the folding of the input's zero point into the bias: layout.h; scales:
+ * requantize.h. A convolution along one axis is an image of height 1. */
 #ifndef NESTLING_MICRO_KERNELS_CONV2D_H
 #define NESTLING_MICRO_KERNELS_CONV2D_H
 
 #include "micro/kernels/layout.h"
 #include "micro/operator.h"
 
-/* Tap (y, x) of output position (i, j) is input position (i * stride_height - pad_height + y * dilation_height, the
- * same for x). What lies behind the image follows from the output's size. */
+/* Tap (y, x) of output position (i, j) is input position (i * stride_height - pad_height + y *
+ * dilation_height, the same for x). What lies behind the image follows from the output's size. */
 typedef struct nst_conv2d_params {
     uint32_t batches;
     uint32_t input_height;
@@ -39,9 +40,9 @@ typedef struct nst_conv2d_params {
 
 extern const nst_operator nst_operator_conv2d;
 
-/* Scratch: with NST_LAYOUT_MVE two columns of padded taps, or what conv2d_packed_mve.h says; with NST_LAYOUT_DSP three
- * columns of 16-bit taps, and one of bytes where channels are no multiple of 4; otherwise none. The same in every
- * build. */
+/* Scratch: with NST_LAYOUT_MVE two columns of padded taps, or what conv2d_packed_mve.h says;
+ * with NST_LAYOUT_DSP three columns of 16-bit taps, and one of bytes where channels are no
+ * multiple of 4; otherwise none. The same in every build. */
 void nst_conv2d_run(const void *params, void *const *tensors, void *scratch);
 
 /* In every build, for every layout. */

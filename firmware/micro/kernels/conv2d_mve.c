@@ -1,5 +1,6 @@
-/* conv2d on MVE. Positions whose window lies inside the image are read where they lie, in strips of pairs; all others are
- * gathered into scratch memory. Short kernel rows are another matter: conv2d_packed_mve.h. */
+/* conv2d on MVE. Positions whose window lies inside the image are read where they lie, in strips
+ * of pairs; all others are gathered into scratch memory. Short kernel rows are another matter:
+ * conv2d_packed_mve.h. */
 #include "micro/kernels/conv2d.h"
 #include "micro/kernels/variant.h"
 
@@ -16,8 +17,8 @@ typedef struct job {
     const int8_t *end;   /* of the whole input */
     int8_t *output;      /* the group's first channel of the image's first output */
     uint32_t channels;   /* input channels of the group */
-    /* Output columns [inside_begin, inside_end) whose taps all lie inside the image; none where those cannot be read in
-     * whole vectors. */
+    /* Output columns [inside_begin, inside_end) whose taps all lie inside the image; none where
+     * those cannot be read in whole vectors. */
     uint32_t inside_begin, inside_end;
     uint32_t reach;         /* bytes from such a position's first tap to the end of what is read */
     bool packs;             /* whether their windows are put together first */
@@ -25,7 +26,8 @@ typedef struct job {
     nst_matmul_queue queue;
 } job;
 
-/* Copy the window of one position, runs padded as the weights are; what pads a run may hold anything. */
+/* Copy the window of one position, runs padded as the weights are; what pads a run may hold
+ * anything. */
 static void gather(const job *j, int32_t top, int32_t left, int8_t *to) {
     const nst_conv2d_params *p = j->p;
     const bool together = j->channels == p->input_channels && p->dilation_width == 1;

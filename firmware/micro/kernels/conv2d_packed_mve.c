@@ -36,8 +36,9 @@ static void pad_line(const nst_conv2d_params *p, const int8_t *from, int8_t *to)
     }
 }
 
-/* Put `count` windows together, kernel rows one behind the other, the first one at `column` of the padded lines. Whole
- * vectors are copied: what is too much is written over by the next row, or lies in the padding. */
+/* Put `count` windows together, kernel rows one behind the other, the first one at `column` of
+ * the padded lines. Whole vectors are copied: what is too much is written over by the next row,
+ * or lies in the padding. */
 static void pack(const job *j, uint32_t column, uint32_t count) {
     const nst_conv2d_params *p = j->p;
     const uint32_t width = p->kernel_width * p->input_channels;

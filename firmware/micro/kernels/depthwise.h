@@ -1,7 +1,9 @@
-/* depthwise: out[c] = clamp(rescale(bias[c] + sum over taps of in[c / multiplier] * weight[c]) + output_zero_point).
+/* depthwise: out[c] = clamp(rescale(bias[c] + sum over taps of in[c / multiplier] * weight[c]) +
+ * output_zero_point).
  *
- * Tensors: input int8 NHWC, weights (constant), channels int32 (constant), output int8 NHWC. Layouts and the folding of
- * the input's zero point into the bias: layout.h; scales: requantize.h. */
+ * Tensors: input int8 NHWC, weights (constant), channels int32 (constant), output int8 NHWC.
+ * Layouts and the folding of the input's zero point into the bias: layout.h; scales:
+ * requantize.h. */
 #ifndef NESTLING_MICRO_KERNELS_DEPTHWISE_H
 #define NESTLING_MICRO_KERNELS_DEPTHWISE_H
 
@@ -35,8 +37,8 @@ typedef struct nst_depthwise_params {
 
 extern const nst_operator nst_operator_depthwise;
 
-/* Scratch: with NST_LAYOUT_MVE one pixel of padding and a pointer for each tap; with NST_LAYOUT_DSP four planes, see
- * depthwise_dsp.h; otherwise none. The same in every build. */
+/* Scratch: with NST_LAYOUT_MVE one pixel of padding and a pointer for each tap; with
+ * NST_LAYOUT_DSP four planes, see depthwise_dsp.h; otherwise none. The same in every build. */
 void nst_depthwise_run(const void *params, void *const *tensors, void *scratch);
 
 /* In every build, for every layout. */

@@ -1,9 +1,10 @@
 @ nst_depthwise_mve_3x3 and nst_depthwise_mve_any: see depthwise_mve.h.
 @
-@ Sixteen channels at a time. VMULLB and VMULLT give the 16-bit products of the even and of the odd channels; two
-@ taps are added in 16 bits (weights are at least -127, so that two products fit), then widened into four vectors
-@ of 32-bit sums: q4 for channels 0 4 8 12, q5 for 2 6 10 14, q6 for 1 5 9 13, q7 for 3 7 11 15. Narrowing twice puts
-@ them back into order. The table of channels is laid out in this order too.
+@ Sixteen channels at a time. VMULLB and VMULLT give the 16-bit products of the even and of the odd
+@ channels; two taps are added in 16 bits (not both weights are -128, so that two products fit),
+@ then widened into four vectors of 32-bit sums: q4 for channels 0 4 8 12, q5 for 2 6 10 14, q6 for
+@ 1 5 9 13, q7 for 3 7 11 15. Narrowing twice puts them back into order. The table of channels is
+@ laid out in this order too.
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
 
     .syntax unified
@@ -117,8 +118,9 @@
     vqadd.s32 \sum, \sum, r12
 .endm
 
-@ From sums to sixteen results at r11; r10 moves to the end of this block's channels. The flags say which scaling it is
-@ (eq: by shifts) and whether saturation clamps enough (mi). Scaling by shifts stands elsewhere, behind label \shift, and comes back to \back.
+@ From sums to sixteen results at r11; r10 moves to the end of this block's channels. The flags say
+@ which scaling it is (eq: by shifts) and whether saturation clamps enough (mi). Scaling by shifts
+@ stands elsewhere, behind label \shift, and comes back to \back.
 .macro finish tail, shift, back
     beq.w \shift\()f
     rescale_twice q4
@@ -206,7 +208,8 @@
     finish \tail, \shift, \back
 .endm
 
-@ r1: the list of taps; r2: whether their number is odd; r6: the block's first channel; r7: pairs of taps.
+@ r1: the list of taps; r2: whether their number is odd; r6: the block's first channel; r7: pairs of
+@ taps.
 .macro block_any tail, shift, back
     load_biases
     mov r0, r1

@@ -1,4 +1,5 @@
-/* depthwise on MVE: each position is a list of pointers to its taps; taps in the padding point at a pixel of zero points. */
+/* depthwise on MVE: each position is a list of pointers to its taps; taps in the padding point
+ * at a pixel of zero points. */
 #include "micro/kernels/depthwise_mve.h"
 
 #include "micro/kernels/depthwise.h"
@@ -50,7 +51,8 @@ static void run_any_image(const image *in, int8_t *output) {
     }
 }
 
-/* A row of a 3 x 3 kernel: one strip of the columns whose taps all lie inside, one for each other column. */
+/* A row of a 3 x 3 kernel: one strip of the columns whose taps all lie inside, one for each
+ * other column. */
 #define MOST_STRIPS 5u
 
 typedef struct row {

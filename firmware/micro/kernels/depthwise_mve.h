@@ -1,5 +1,5 @@
-/* The inner loops of depthwise on MVE, in assembly (depthwise_mve.S): all channels of one or several output
- * positions, from pointers to their taps. */
+/* The inner loops of depthwise on MVE, in assembly (depthwise_mve.S): all channels of one or
+ * several output positions, from pointers to their taps. */
 #ifndef NESTLING_MICRO_KERNELS_DEPTHWISE_MVE_H
 #define NESTLING_MICRO_KERNELS_DEPTHWISE_MVE_H
 
@@ -20,14 +20,13 @@ typedef struct nst_depthwise_job {
 /* Positions of a 3 x 3 kernel along a row whose taps lie in one way to the edges of the image. */
 typedef struct nst_depthwise_strip {
     const int8_t *taps[9]; /* of the first position, channel 0 */
-    uint32_t steps
-        [3]; /* for each kernel row: bytes from one position to the next, less 16 * (blocks + 1 if there
-                            * is a tail), modulo 2^32 */
+    /* For each kernel row: bytes from one position to the next, less 16 * (blocks + 1 if there is
+     * a tail), modulo 2^32. */
+    uint32_t steps[3];
     uint32_t steps_any; /* 0 when all three are 0 */
     uint32_t positions; /* at least 1 */
     int8_t *output;
-    uint32_t
-        down[9]; /* bytes from each tap to that of the next row of output; not read by the loop */
+    uint32_t down[9]; /* bytes from each tap to that of the next row of output; for the caller */
 } nst_depthwise_strip;
 
 void nst_depthwise_mve_3x3(const nst_depthwise_job *job, const nst_depthwise_strip *strips,

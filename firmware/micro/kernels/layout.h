@@ -1,26 +1,32 @@
 /* How weights and the numbers of output channels lie in a plan's constants.
  *
- * The compiler of plans lays them out for one core (toolchain/nestling/targets/cortex_m/packing.py); the portable
- * kernels read every layout, so that any plan runs anywhere with the same bytes as its result.
+ * The compiler of plans lays them out for one core
+ * (toolchain/nestling/targets/cortex_m/packing.py); the portable kernels read every layout, so that
+ * any plan runs anywhere with the same bytes as its result.
  *
  * What all layouts share: the input's zero point is folded into the bias, so that an accumulator is
- * bias + sum of input * weight, and a tap in the padding reads the zero point. Accumulators wrap at 32 bits.
+ * bias + sum of input * weight, and a tap in the padding reads the zero point. Accumulators wrap at
+ * 32 bits.
  *
- * Matrices (conv2d and linear): `rows` output channels, each a row of taps. A row is cut into `runs` equal runs of
- * `run_bytes` taps that lie in one piece in the input.
- *   NST_LAYOUT_ROWS   rows one after another, nothing padded. Channels: {bias, multiplier, scale} for each row.
- *   NST_LAYOUT_MVE    runs padded with zeros to 16 taps, rows to a multiple of 4. Four rows at a time: 16 taps of row 0, of
- *                     row 1, 2, 3, then the next 16 taps of row 0. Channels: bias[4], multiplier[4], scale[4] for
- *                     each four rows.
- *   NST_LAYOUT_DSP    rows in one piece (one run), padded with zeros to 4 taps and to an even number of rows. Two rows a and b at
- *                     a time; 4 taps of both are the bytes a0 b0 a2 b2, a1 b1 a3 b3, those of a with their sign
- *                     bit turned over (a + 128 as an unsigned byte): a halfword is 256 * b + (a + 128). Channels as in
- *                     ROWS. No accumulator reaches 2^30, whatever the input, and a second multiplier is below 2^30.
+ * Matrices (conv2d and linear): `rows` output channels, each a row of taps. A row is cut into
+ * `runs` equal runs of `run_bytes` taps that lie in one piece in the input.
+ *   NST_LAYOUT_ROWS   rows one after another, nothing padded. Channels: {bias, multiplier, scale}
+ *                     for each row.
+ *   NST_LAYOUT_MVE    runs padded with zeros to 16 taps, rows to a multiple of 4. Four rows at a
+ *                     time: 16 taps of row 0, of row 1, 2, 3, then the next 16 taps of row 0.
+ *                     Channels: bias[4], multiplier[4], scale[4] for each four rows.
+ *   NST_LAYOUT_DSP    rows in one piece (one run), padded with zeros to 4 taps and to an even
+ *                     number of rows. Two rows a and b at a time; 4 taps of both are the bytes a0
+ *                     b0 a2 b2, a1 b1 a3 b3, those of a with their sign bit turned over (a + 128 as
+ *                     an unsigned byte): a halfword is 256 * b + (a + 128). Channels as in ROWS. No
+ *                     accumulator reaches 2^30, whatever the input, and a second multiplier is
+ *                     below 2^30.
  *
  * Depthwise: one weight for each tap and output channel.
  *   NST_LAYOUT_ROWS   [tap][channel], nothing padded. Channels as above.
- *   NST_LAYOUT_MVE    16 channels at a time, padded with zeros: [tap][16]. Channels: bias[16], multiplier[16],
- *                     scale[16] for each sixteen, in the order 0 4 8 12, 2 6 10 14, 1 5 9 13, 3 7 11 15.
+ *   NST_LAYOUT_MVE    16 channels at a time, padded with zeros: [tap][16]. Channels: bias[16],
+ *                     multiplier[16], scale[16] for each sixteen, in the order 0 4 8 12, 2 6 10 14,
+ *                     1 5 9 13, 3 7 11 15. Of taps 2i and 2i + 1 of a channel not both are -128.
  *   NST_LAYOUT_DSP    as NST_LAYOUT_ROWS, with the bounds of NST_LAYOUT_DSP above.
  */
 #ifndef NESTLING_MICRO_KERNELS_LAYOUT_H
@@ -96,8 +102,8 @@ static inline int32_t nst_matrix_dsp_weight(nst_matrix matrix, const int8_t *wei
     return row % 2 == 0 ? byte - 128 : (int8_t)byte;
 }
 
-/* Where tap `tap` of run `run` of row `row` lies; *count is lowered to the taps that follow without a gap. Not for
- * NST_LAYOUT_DSP, whose weights are not plain bytes. */
+/* Where tap `tap` of run `run` of row `row` lies; *count is lowered to the taps that follow
+ * without a gap. Not for NST_LAYOUT_DSP, whose weights are not plain bytes. */
 static inline const int8_t *nst_matrix_taps(nst_matrix matrix, const int8_t *weights, uint32_t row,
                                             uint32_t run, uint32_t tap, uint32_t *count) {
     if (matrix.layout == NST_LAYOUT_MVE) {

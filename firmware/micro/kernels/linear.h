@@ -1,7 +1,8 @@
 /* linear: out = clamp(rescale(bias + in . weights) + output_zero_point), for each row of the input.
  *
- * Tensors: input int8 [batches, inputs], weights (constant), channels int32 (constant), output int8 [batches, outputs].
- * Layouts and the folding of the input's zero point into the bias: layout.h, one run; scales: requantize.h. */
+ * Tensors: input int8 [batches, inputs], weights (constant), channels int32 (constant), output
+ * int8 [batches, outputs]. Layouts and the folding of the input's zero point into the bias:
+ * layout.h, one run; scales: requantize.h. */
 #ifndef NESTLING_MICRO_KERNELS_LINEAR_H
 #define NESTLING_MICRO_KERNELS_LINEAR_H
 
@@ -21,8 +22,8 @@ typedef struct nst_linear_params {
 
 extern const nst_operator nst_operator_linear;
 
-/* Scratch: with NST_LAYOUT_MVE two rows of padded inputs; with NST_LAYOUT_DSP three rows of 16-bit inputs, one for fewer
- * than three batches; otherwise none. The same in every build. */
+/* Scratch: with NST_LAYOUT_MVE two rows of padded inputs; with NST_LAYOUT_DSP three rows of
+ * 16-bit inputs, one for fewer than three batches; otherwise none. The same in every build. */
 void nst_linear_run(const void *params, void *const *tensors, void *scratch);
 
 /* In every build, for every layout. */

@@ -33,7 +33,8 @@ void nst_linear_run(const void *params, void *const *tensors, void *scratch) {
         .high = p->activation_max,
         .scaling = p->scaling,
     };
-    /* Rows that may be read in whole vectors: those from which the end of the tensor is far enough. */
+    /* Rows that may be read in whole vectors: those from which the end of the tensor is far
+     * enough. */
     const uint32_t excess = vectors * 16 - p->inputs;
     const uint32_t unsafe = (excess + p->inputs - 1) / p->inputs;
     uint32_t row = 0;

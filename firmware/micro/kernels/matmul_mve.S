@@ -1,11 +1,11 @@
 @ nst_matmul_mve_pairs and nst_matmul_mve_single: see matmul_mve.h.
 @
-@ VMLADAVA adds 16 products to an even core register; there are eight of them. For a pair of columns they are four
-@ rows of weights times two columns, and a step of 16 taps takes 14 instructions for 128 products; for a single
-@ column they are eight rows, and a step takes 17.
+@ VMLADAVA adds 16 products to an even core register; there are eight of them. For a pair of columns
+@ they are four rows of weights times two columns, and a step of 16 taps takes 14 instructions for
+@ 128 products; for a single column they are eight rows, and a step takes 17.
 @
-@ Eight steps stand in a row; a run enters them where as many are left as it needs, so that the usual run of up to
-@ 128 taps has no loop.
+@ Eight steps stand in a row; a run enters them where as many are left as it needs, so that the
+@ usual run of up to 128 taps has no loop.
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
 
     .syntax unified
@@ -64,15 +64,15 @@
 
 #define STEP_BYTES 56
 
-@ Rescale q0 and q1 by the multipliers in q2, q3 and add the zero point in r6. For a pair of columns they belong to
-@ both; for two blocks of rows q3 holds the second multiplier or shift.
+@ Rescale q0 and q1 by the multipliers in q2, q3 and add the zero point in r6. For a pair of columns
+@ they belong to both; for two blocks of rows q3 holds the second multiplier or shift.
 .macro rescale_twice value, multiplier, scale
     vqrdmulh.s32 \value, \value, \multiplier
     vqrdmlash.s32 \value, \scale, r6
 .endm
 
-@ A tie is rounded away from zero: subtract one from what is negative before the shift to the right. Spoils q7 and the
-@ scale.
+@ A tie is rounded away from zero: subtract one from what is negative before the shift to the right.
+@ Spoils q7 and the scale.
 .macro rescale_shift value, multiplier, scale
     vmov.i32 q7, #0
     vmax.s32 q7, q7, \scale
@@ -95,7 +95,8 @@
     vmin.s16 q0, q0, q5
 .endm
 
-@ Where to enter eight steps of \step_bytes at r2 for r5 steps. Result: r2 the entry, r4 the passes. Spoils r3.
+@ Where to enter eight steps of \step_bytes at r2 for r5 steps. Result: r2 the entry, r4 the passes.
+@ Spoils r3.
 .macro entry step_bytes
     add r3, r5, #7
     lsr r4, r3, #3

@@ -1,5 +1,6 @@
-/* A matrix of weights (NST_LAYOUT_MVE) times columns of input, two columns at a time: the inner loops of conv2d
- * and linear on MVE. Written in assembly (matmul_mve.S): eight accumulators in core registers leave none over for a compiler. */
+/* A matrix of weights (NST_LAYOUT_MVE) times columns of input, two columns at a time: the inner
+ * loops of conv2d and linear on MVE. Written in assembly (matmul_mve.S): eight accumulators in
+ * core registers leave none over for a compiler. */
 #ifndef NESTLING_MICRO_KERNELS_MATMUL_MVE_H
 #define NESTLING_MICRO_KERNELS_MATMUL_MVE_H
 
@@ -7,8 +8,8 @@
 
 #include "micro/kernels/requantize.h"
 
-/* A strip of equally spaced pairs of columns. A column is `runs` pieces of `run_vectors` times 16 taps. The order of
- * fields is known to matmul_mve.S. */
+/* A strip of equally spaced pairs of columns. A column is `runs` pieces of `run_vectors` times
+ * 16 taps. The order of fields is known to matmul_mve.S. */
 typedef struct nst_matmul_strip {
     const int8_t *column0; /* first pair; read up to run_vectors * 16 bytes for each run */
     const int8_t *column1;
@@ -18,12 +19,11 @@ typedef struct nst_matmul_strip {
         run_step; /* bytes from the end of a padded run to the start of the next, modulo 2^32 */
     const int8_t *weights;
     const int32_t *channels;
-    uint32_t rows;   /* output channels */
-    int8_t *output0; /* [rows] of column 0 of the first pair */
-    uint32_t
-        output1_offset; /* where column 1's lie, in bytes from output0; at most NST_MATMUL_MVE_FARTHEST */
-    uint32_t pairs;       /* at least 1 */
-    uint32_t column_step; /* bytes from one pair to the next */
+    uint32_t rows;           /* output channels */
+    int8_t *output0;         /* [rows] of column 0 of the first pair */
+    uint32_t output1_offset; /* column 1's, in bytes; at most NST_MATMUL_MVE_FARTHEST */
+    uint32_t pairs;          /* at least 1 */
+    uint32_t column_step;    /* bytes from one pair to the next */
     uint32_t output_step;
     int32_t zero_point; /* of the output */
     int32_t low;        /* activation */
@@ -36,7 +36,8 @@ void nst_matmul_mve_pairs(const nst_matmul_strip *strip);
 /* The same for column 0 of the first pair alone. Only for one run. */
 void nst_matmul_mve_single(const nst_matmul_strip *strip);
 
-/* Most rows, and how far apart the outputs of two columns may lie: both are reckoned with in 16 bits. */
+/* Most rows, and how far apart the outputs of two columns may lie: both are reckoned with in 16
+ * bits. */
 #define NST_MATMUL_MVE_FARTHEST 32760u
 
 /* Columns that are gathered one by one, in scratch memory: they wait for a second one. */

@@ -1,22 +1,25 @@
-/* From an accumulator to an int8: the rounding of ExecuTorch's reference (`requantize_cmsis`), in two spellings.
+/* From an accumulator to an int8: the rounding of ExecuTorch's reference (`requantize_cmsis`), in
+ * two spellings.
  *
- * A real scale below or above 1 is `multiplier / 2^31 * 2^shift` with a multiplier in [2^30, 2^31). The reference
- * multiplies, rounds half up, divides by 2^-shift and rounds half away from zero. Both roundings must be kept:
- * one rounding of the exact product gives other bytes.
+ * A real scale below or above 1 is `multiplier / 2^31 * 2^shift` with a multiplier in [2^30, 2^31).
+ * The reference multiplies, rounds half up, divides by 2^-shift and rounds half away from zero.
+ * Both roundings must be kept: one rounding of the exact product gives other bytes.
  */
 #ifndef NESTLING_MICRO_KERNELS_REQUANTIZE_H
 #define NESTLING_MICRO_KERNELS_REQUANTIZE_H
 
 #include <stdint.h>
 
-/* How a table of channels spells a scale; part of a parameter record, chosen by the compiler of plans. */
+/* How a table of channels spells a scale; part of a parameter record, chosen by the compiler of
+ * plans. */
 typedef enum nst_scaling {
     /* {multiplier, shift}: any scale. */
     NST_SCALING_SHIFT = 0,
-    /* {multiplier, second}: two multiplications and no shift, for -11 <= shift <= -1, and for smaller shifts where the
-     * accumulator's bound allows it. With n = -shift and second = 2^(31-n) + 1, the second rounding doubling high
-     * product is floor((q + q/2^(31-n) + 2^(n-1)) / 2^n): the small term decides ties, away from zero, and
-     * changes nothing else while |q| < 2^(31-n). Above that the results are out of int8's range both ways. */
+    /* {multiplier, second}: two multiplications and no shift, for -11 <= shift <= -1, and for
+     * smaller shifts where the accumulator's bound allows it. With n = -shift and second =
+     * 2^(31-n) + 1, the second rounding doubling high product is floor((q + q/2^(31-n) +
+     * 2^(n-1)) / 2^n): the small term decides ties, away from zero, and changes nothing else
+     * while |q| < 2^(31-n). Above that the results are out of int8's range both ways. */
     NST_SCALING_TWICE = 1,
 } nst_scaling;
 
@@ -39,8 +42,9 @@ static inline int32_t nst_rounding_divide(int32_t value, int32_t exponent) {
     return (value >> exponent) + ((value & mask) > half);
 }
 
-/* value * multiplier / 2^31 * 2^shift. Equals the reference wherever that one's result fits 32 bits; a value whose
- * left shift does not fit is held at the end of the range. A shift outside [-31, 31] is taken as the nearest. */
+/* value * multiplier / 2^31 * 2^shift. Equals the reference wherever that one's result fits 32
+ * bits; a value whose left shift does not fit is held at the end of the range. A shift outside
+ * [-31, 31] is taken as the nearest. */
 static inline int32_t nst_requantize(int32_t value, int32_t multiplier, int32_t shift) {
     if (shift > 0) {
         value = nst_saturate((int64_t)value * (INT64_C(1) << (shift < 31 ? shift : 31)));

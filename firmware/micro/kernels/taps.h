@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* True when no size is 0 and every tap's position fits 31 bits. Taps may lie outside the image, all of them too. */
+/* True when no size is 0 and every tap's position fits 31 bits. Taps may lie outside the image,
+ * all of them too. */
 static inline bool nst_taps_ok(uint32_t input, uint32_t output, uint32_t kernel, uint32_t stride,
                                uint32_t pad, uint32_t dilation) {
     const uint32_t limit = INT32_MAX / 4;

@@ -102,11 +102,12 @@ def test_equals_the_reference(
     np.testing.assert_array_equal(library().run("depthwise", params, tensors, expected), expected)
 
 
-def test_weights_of_minus_128_get_a_layout_that_bears_them() -> None:
+def test_two_weights_of_minus_128_side_by_side_get_a_layout_that_bears_them() -> None:
     weight = np.full((1, 3, 3, 16), -127, np.int8)
     arguments = (None, np.full(16, 2**30), np.full(16, -8))
+    weight[0, 1, 1, 5] = weight[0, 1, 0, 5] = -128  # taps 4 and 3
     assert pack_depthwise(weight, *arguments, input_offset=0, isa="mve").layout is Layout.MVE
-    weight[0, 1, 1, 5] = -128
+    weight[0, 1, 2, 5] = -128  # tap 5
     assert pack_depthwise(weight, *arguments, input_offset=0, isa="mve").layout is Layout.ROWS
 
 

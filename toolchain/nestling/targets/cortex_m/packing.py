@@ -178,8 +178,7 @@ def pack_depthwise(
     taps = weight.reshape(-1, channels)
     numbers = _fold(taps.T, bias, multipliers, shifts, input_offset)
     layout = _layout(isa, numbers, taps.T)
-    if layout is Layout.MVE and taps.size and taps.min() == -128:
-        # Two products of -128 * -128 do not fit the 16 bits in which the vector kernel adds them.
+    if layout is Layout.MVE and _two_lowest_meet(taps):
         layout = Layout.ROWS
     scaling = _respell(numbers, taps.T, layout)
     if layout is not Layout.MVE:
@@ -197,6 +196,18 @@ def _layout(isa: Isa, numbers: Int32, rows: Int8) -> Layout:
     if isa == "dsp" and (_largest(numbers, rows) < 2**30).all():
         return Layout.DSP
     return Layout.ROWS
+
+
+def _two_lowest_meet(taps: Int8) -> bool:
+    """Return whether taps 2i and 2i + 1 of a channel are both -128.
+
+    The vector kernel adds two products in 16 bits; twice -128 * -128 is the one sum too large.
+
+    Args:
+        taps: [taps, channels].
+    """
+    even = taps[0 : len(taps) // 2 * 2 : 2]
+    return bool(((even == -128) & (taps[1::2] == -128)).any())
 
 
 def _padded(count: int) -> int:
