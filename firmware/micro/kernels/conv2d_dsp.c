@@ -84,12 +84,14 @@ static void fill_column(const geometry *g, nst_dsp_column *column, const int8_t 
     const uint32_t words = (g->joined ? inside * g->channels : g->channels) / 4;
     const int8_t *line = pixel_at(g, image, at, ys.begin, xs.begin);
     append_padding(g, column, ys.begin * kernel_width);
+    if (inside == kernel_width && pieces == 1) {
+        nst_dsp_append_rows(column, line, words, ys.end - ys.begin, g->line_bytes);
+        append_padding(g, column, (kernel_height - ys.end) * kernel_width);
+        return;
+    }
     for (uint32_t ky = ys.begin; ky < ys.end; ++ky, line += g->line_bytes) {
         append_padding(g, column, xs.begin);
-        const int8_t *piece = line;
-        for (uint32_t i = 0; i < pieces; ++i, piece += g->pixel_bytes) {
-            nst_dsp_append_words(column, piece, words);
-        }
+        nst_dsp_append_rows(column, line, words, pieces, g->pixel_bytes);
         append_padding(g, column, kernel_width - xs.end);
     }
     append_padding(g, column, (kernel_height - ys.end) * kernel_width);

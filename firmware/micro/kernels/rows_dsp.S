@@ -285,8 +285,6 @@ nst_dsp_add_one:
     one_by_pairs nst_dsp_one_by_pairs, 0
     one_by_pairs nst_dsp_one_by_long_pairs, 1
 
-/* int32_t NAME(uint32_t *next, const int8_t *taps, uint32_t words, int32_t sum): appends words of
- * taps to a column whose pairs are \step bytes apart. Returns the sum with these taps. */
 .macro append_word at, step
     ldr     r4, [r1], #4
     sxtb16  r5, r4
@@ -297,15 +295,20 @@ nst_dsp_add_one:
     str     r4, [r0, #(2 * \at * \step + \step)]
 .endm
 
-.macro append_words name, step
+/* int32_t NAME(uint32_t *next, const int8_t *taps, uint32_t words, int32_t sum, uint32_t rows,
+ *              uint32_t gap_bytes): appends `rows` times `words` words of taps, gap_bytes apart, to
+ * a column whose pairs are \step bytes apart. Returns the sum with these taps. */
+.macro append_rows name, step
     .section .text.\name, "ax", %progbits
     .p2align 2
     .global \name
     .type   \name, %function
 \name:
-    push    {r4, r5}
+    push    {r4-r8}
+    ldrd    r6, r7, [sp, #20]
     mov     r12, #0x00010001
-    subs    r2, #4
+    mov     r8, r2
+0:  subs    r2, r8, #4
     blo     2f
 1:  append_word 0, \step
     append_word 1, \step
@@ -320,13 +323,16 @@ nst_dsp_add_one:
     add     r0, #(2 * \step)
     subs    r2, #1
     bne     3b
-4:  mov     r0, r3
-    pop     {r4, r5}
+4:  add     r1, r7
+    subs    r6, #1
+    bne     0b
+    mov     r0, r3
+    pop     {r4-r8}
     bx      lr
     .size   \name, . - \name
 .endm
 
-    append_words nst_dsp_append_words_to_one, 4
-    append_words nst_dsp_append_words_to_three, 12
+    append_rows nst_dsp_append_rows_to_one, 4
+    append_rows nst_dsp_append_rows_to_three, 12
 
 #endif

@@ -47,20 +47,28 @@ static inline nst_dsp_column nst_dsp_begin_column(uint32_t *memory, uint32_t col
     return (nst_dsp_column){memory + columns + index, columns, 0};
 }
 
-/* In rows_dsp.S: append words of taps to a column, alone or one of three; return the sum with
- * them. */
-int32_t nst_dsp_append_words_to_one(uint32_t *next, const int8_t *taps, uint32_t words,
-                                    int32_t sum);
-int32_t nst_dsp_append_words_to_three(uint32_t *next, const int8_t *taps, uint32_t words,
-                                      int32_t sum);
+/* In rows_dsp.S: append `rows` times `words` words of taps, gap_bytes between them, to a column,
+ * alone or one of three; return the sum with them. None of the counts is 0. */
+int32_t nst_dsp_append_rows_to_one(uint32_t *next, const int8_t *taps, uint32_t words, int32_t sum,
+                                   uint32_t rows, uint32_t gap_bytes);
+int32_t nst_dsp_append_rows_to_three(uint32_t *next, const int8_t *taps, uint32_t words,
+                                     int32_t sum, uint32_t rows, uint32_t gap_bytes);
+
+/* Appends `rows` times `words` times four taps; `step_bytes` from row to row. */
+static inline void nst_dsp_append_rows(nst_dsp_column *column, const int8_t *taps, uint32_t words,
+                                       uint32_t rows, uint32_t step_bytes) {
+    const uint32_t gap_bytes = step_bytes - 4 * words; /* may wrap: rows may overlap */
+    column->sum =
+        column->step == 1
+            ? nst_dsp_append_rows_to_one(column->next, taps, words, column->sum, rows, gap_bytes)
+            : nst_dsp_append_rows_to_three(column->next, taps, words, column->sum, rows, gap_bytes);
+    column->next += 2 * column->step * words * rows;
+}
 
 /* Appends `words` times four taps, at least one. */
 static inline void nst_dsp_append_words(nst_dsp_column *column, const int8_t *taps,
                                         uint32_t words) {
-    column->sum = column->step == 1
-                      ? nst_dsp_append_words_to_one(column->next, taps, words, column->sum)
-                      : nst_dsp_append_words_to_three(column->next, taps, words, column->sum);
-    column->next += 2 * column->step * words;
+    nst_dsp_append_rows(column, taps, words, 1, 4 * words);
 }
 
 /* Appends `count` taps; what is missing to a multiple of 4 becomes 0. */
