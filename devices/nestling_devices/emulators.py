@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 from nestling_devices.errors import ToolError
+from nestling_devices.keys import read_public_key
 from nestling_devices.machine import (
     MachineOptions,
     Need,
@@ -21,6 +23,11 @@ BUILD_VARIABLE = "NESTLING_BUILD"
 
 FLASH_FILE_BYTES = 2 << 30
 """QEMU maps the whole DDR of the board; the file is sparse."""
+
+# The board's flash is the first 64 MiB of it; the last 16 KiB belong to whoever makes the board.
+_PROVISION_OFFSET = (64 << 20) - (16 << 10)
+# Superblock, headers of the slots, and the alignment of the bundles in them.
+_STORE_OVERHEAD_BYTES = 64 << 10
 
 _ARM64_LIBRARIES = "/usr/aarch64-linux-gnu"
 
@@ -107,6 +114,7 @@ class M55Machine(ProcessMachine):
 
     def __init__(self, options: MachineOptions) -> None:
         super().__init__(options.folder)
+        self._options = options
         self._port = 0
 
     @property
@@ -126,6 +134,7 @@ class M55Machine(ProcessMachine):
         """See `ProcessMachine`."""
         # Somebody else may take the port before QEMU does; then it ends, and is started again.
         self._port = free_port()
+        self._provision()
         qemu, firmware = _require(self.needs())
         backend = (
             f"memory-backend-file,id=flash0,size={FLASH_FILE_BYTES},"
@@ -137,11 +146,24 @@ class M55Machine(ProcessMachine):
             *("-semihosting-config", "enable=on,target=native"),
             *("-serial", f"tcp:127.0.0.1:{self._port},server,nowait,nodelay"),
             *("-object", backend, "-machine", "memory-backend=flash0"),
-            # Virtual time counts instructions, 32 ns each. Where the firmware sleeps, time passes as
-            # outside: with sleep=off it would jump to the next timer, and there is none.
+            # Virtual time counts instructions, 32 ns each. Where the firmware sleeps, time passes
+            # as outside: with sleep=off it would jump to the next timer, and there is none.
             *("-icount", "shift=5,align=off,sleep=on"),
             *("-kernel", firmware),
         ]
+
+    def _provision(self) -> None:
+        """Write what whoever makes a board gives it: see boards/mps3_an547/flash_ddr.h."""
+        options = self._options
+        if not options.slot_bytes and options.public_key is None:
+            return
+        store_bytes = 2 * options.slot_bytes + _STORE_OVERHEAD_BYTES if options.slot_bytes else 0
+        key = b"" if options.public_key is None else read_public_key(options.public_key)
+        record = struct.pack("<8sQII", b"NSTBOARD", store_bytes, bool(key), 0) + key
+        with self.flash_file.open("r+b" if self.flash_file.exists() else "w+b") as file:
+            file.truncate(FLASH_FILE_BYTES)
+            file.seek(_PROVISION_OFFSET)
+            file.write(record)
 
     def ready_url(self) -> str | None:
         """See `ProcessMachine`; looks, as connecting would take QEMU's only connection."""

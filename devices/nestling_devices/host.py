@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import tempfile
 from pathlib import Path
 
 from nestling_devices.errors import LinkError
+from nestling_devices.keys import read_public_key
 from nestling_devices.machine import MachineOptions, Need
 from nestling_devices.pipe import LIBRARY_NAME, Pipe, PipeLine, library_path
-from nestling_runtime.errors import SignatureError
-
-# What DER puts before the 32 bytes of an Ed25519 key (RFC 8410).
-_DER_HEAD = bytes.fromhex("302a300506032b6570032100")
 
 
 class HostMachine:
@@ -88,19 +84,3 @@ class HostMachine:
             with contextlib.suppress(OSError):
                 self._temporary.cleanup()
             self._temporary = None
-
-
-def read_public_key(file: Path) -> bytes:
-    """Return the 32 bytes of an Ed25519 public key that `nestling keygen` wrote.
-
-    Raises:
-        SignatureError: It is no such file.
-    """
-    try:
-        lines = file.read_text(encoding="ascii").split("-----")
-        der = base64.b64decode("".join(lines[2].split()), validate=True)
-    except (OSError, ValueError, IndexError) as error:
-        raise SignatureError("the public key cannot be read", actual=str(file)) from error
-    if len(der) != len(_DER_HEAD) + 32 or not der.startswith(_DER_HEAD):
-        raise SignatureError("this is no Ed25519 public key", actual=str(file))
-    return der[len(_DER_HEAD) :]

@@ -72,9 +72,9 @@ def open_device(
         name: See the table of this module.
         folder: Keeps its flash, so that the next call finds what this one pushed; a temporary one
             by default. Of `host`, `arm64` and `m55`.
-        slot_bytes: Room for one bundle; 0 for the device's own choice. Of `host` and `arm64`.
+        slot_bytes: Room for one bundle; 0 for the device's own choice. Of `host`, `arm64`, `m55`.
         public_key: File of a public key (`nestling keygen`): only bundles that it signed are
-            opened. Of `host` and `arm64`.
+            opened. Of `host`, `arm64` and `m55`.
         budget_bytes: Memory budget at the start; 0 for none. Of `host` and `arm64`.
         threads: Of a run; 0 for all processors. Of `host` and `arm64`.
         faults: What goes wrong on the line; None for nothing.
