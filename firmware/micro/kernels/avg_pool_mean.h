@@ -62,7 +62,7 @@ int8_t nst_avg_pool_float_mean(const nst_avg_pool_window *window, const int8_t *
  * values so far; one multiplication and two divisions add three such errors. 0 for up to 253
  * values. */
 static inline uint32_t nst_avg_pool_doubt(uint32_t count) {
-    return (uint32_t)((uint64_t)255 * count * ((uint64_t)count + 6) >> 24);
+    return (uint32_t)((uint64_t)255 * count * ((uint64_t)count + 7) >> 24);
 }
 
 /* The mean of one channel of a window, given the sum of (value - zero_point). */

@@ -23,7 +23,8 @@ static inline bool nst_is_int8(int32_t value) {
     return value >= INT8_MIN && value <= INT8_MAX;
 }
 
-/* Scales far from where floats end: no product with a quantised value is 0, infinite or denormal. */
+/* Scales far from where floats end: products with quantised values are neither infinite nor
+ * denormal. */
 static inline bool nst_is_scale(float value) {
     return value >= 0x1p-100f && value <= 0x1p100f;
 }
