@@ -169,6 +169,9 @@ size_t nst_smp_serve(nst_smp_server *server, const uint8_t *request, size_t byte
     call.body = request + NST_SMP_HEADER_BYTES;
     call.body_bytes = bytes - NST_SMP_HEADER_BYTES;
     nst_smp_encoder_init(&call.encoder, body, body_room);
+    if (server->config.platform->alive != NULL) {
+        server->config.platform->alive(server->config.platform_self);
+    }
     int code = dispatch(&call, request, bytes, &rc);
     server->counters.requests++;
     if (code != NST_OK) {

@@ -44,7 +44,7 @@ typedef struct nst_smp_platform_ops {
     void (*reset)(void *self);
     /* Fill in what is known; the struct comes zeroed. Null: nothing is. */
     void (*sensors)(void *self, nst_smp_sensors *out);
-    /* Feed the watchdog. Called between pieces of long work. Null: there is none. */
+    /* Feed the watchdog. Called before a request is worked on. Null: there is none. */
     void (*alive)(void *self);
 } nst_smp_platform_ops;
 

@@ -7,6 +7,7 @@
 #include "hash_sodium.h"
 #include "micro/engine.h"
 #include "serial.h"
+#include "watchdog.h"
 
 enum {
     BUFFER_BYTES = 2048,
@@ -50,13 +51,43 @@ static void reset(void *self) {
     nst_system_reset();
 }
 
-static const nst_smp_platform_ops platform = {.uptime_ms = uptime_ms, .now = now, .reset = reset};
+static void alive(void *self) {
+    (void)self;
+    nst_watchdog_feed();
+}
+
+static const nst_smp_platform_ops platform = {
+    .uptime_ms = uptime_ms, .now = now, .reset = reset, .alive = alive};
+
+/* SHA-256 in pieces, so that the watchdog is fed while a large bundle is hashed. */
+static int hash_update(nst_hash_state *state, const void *data, size_t bytes) {
+    const size_t most = 256 << 10;
+    const uint8_t *at = data;
+    int code = 0;
+    while (code == 0 && bytes > 0) {
+        size_t piece = bytes < most ? bytes : most;
+        nst_watchdog_feed();
+        code = nst_hash_sodium.update(state, at, piece);
+        at += piece;
+        bytes -= piece;
+    }
+    return code;
+}
+
+static int hash_init(nst_hash_state *state) {
+    return nst_hash_sodium.init(state);
+}
+
+static int hash_final(nst_hash_state *state, uint8_t digest[NST_HASH_BYTES]) {
+    return nst_hash_sodium.final(state, digest);
+}
+
+static const nst_hash_ops hash = {hash_init, hash_update, hash_final};
 
 /* A board with a key runs what is signed with it, and nothing else. */
 static int verify(void *context, const nst_bundle *bundle, nst_error *err) {
     (void)context;
-    return nst_bundle_verify(bundle, provision.public_key, &nst_hash_sodium, nst_verify_sodium,
-                             err);
+    return nst_bundle_verify(bundle, provision.public_key, &hash, nst_verify_sodium, err);
 }
 
 /* Messages that come in during a run: an echo or a cancel is answered at once. At any other time they wait for the
@@ -80,7 +111,7 @@ static int start(nst_error *err) {
                                     .isa = NST_ISA_MVE,
                                     .targets = targets,
                                     .target_count = 1,
-                                    .hash = &nst_hash_sodium,
+                                    .hash = &hash,
                                     .verify = provision.public_key != NULL ? verify : NULL,
                                     .counter = now};
     const nst_smp_config config = {.device = nst_board_name,
@@ -96,8 +127,7 @@ static int start(nst_error *err) {
                                    .faults = true};
     int code = nst_micro_init(&engine, &micro, err);
     if (code == NST_OK) {
-        code =
-            nst_store_open(&store, &flash, &nst_hash_sodium, store_index, sizeof store_index, err);
+        code = nst_store_open(&store, &flash, &hash, store_index, sizeof store_index, err);
     }
     if (code == NST_OK) {
         code = nst_smp_server_init(&server, &config, err);

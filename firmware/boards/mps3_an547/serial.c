@@ -3,6 +3,7 @@
 #include "boards/cortex_m/board.h"
 #include "boards/cortex_m/cmsdk_uart.h"
 #include "boards/cortex_m/system.h"
+#include "watchdog.h"
 
 #define UART0 ((nst_cmsdk_uart *)0x49303000u)
 
@@ -38,11 +39,17 @@ static void on_service(void) {
     ring.service();
 }
 
+/* The NMI: nobody fed the watchdog. */
+static void on_watchdog(void) {
+    nst_system_reset();
+}
+
 void serial_start(void (*service)(void)) {
     const volatile uint32_t *first = (const volatile uint32_t *)(uintptr_t)NST_VTOR;
     for (uint32_t i = 0; i < 16; i++) {
         vectors[i] = first[i];
     }
+    vectors[2] = (uint32_t)(uintptr_t)on_watchdog;
     vectors[14] = (uint32_t)(uintptr_t)on_service;
     vectors[16 + RECEIVE_INTERRUPT] = (uint32_t)(uintptr_t)on_receive;
     ring.service = service;
@@ -71,7 +78,9 @@ uint8_t serial_wait(void) {
         /* An interrupt between the look and the sleep stays pending, and ends the sleep. */
         nst_interrupts_off();
         if (ring.in == ring.out) {
+            nst_watchdog_stop();
             nst_wait_for_interrupt();
+            nst_watchdog_start();
         }
         nst_interrupts_on();
     }
