@@ -10,6 +10,7 @@ import click
 
 from nestling import __version__
 from nestling.cli.bench import command as bench
+from nestling.cli.compile_plan import command as compile_plan
 from nestling.cli.demo import command as demo
 from nestling.cli.devices import command as devices
 from nestling.cli.export import command as export
@@ -34,6 +35,7 @@ for _command in (
     demo,
     train,
     export,
+    compile_plan,
     inspect,
     run,
     devices,

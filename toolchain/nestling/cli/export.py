@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from nestling.cli.sources import Source
 
+TARGETS = ("xnnpack", "cortex-m55", "cortex-m4", "cortex-m7", "cortex-m33")
 SCHEMES = ("fp32", "int8-static", "int8-dynamic", "int4-group32", "int8-nibble")
 
 
@@ -34,7 +35,12 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     type=click.Path(path_type=Path, dir_okay=False),
     help="The bundle; default: SOURCE's name with .nest in the current folder.",
 )
-@click.option("--scheme", type=click.Choice(SCHEMES), default="fp32", show_default=True)
+@click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True)
+@click.option(
+    "--scheme",
+    type=click.Choice(SCHEMES),
+    help="Default: fp32, and int8-static for a Cortex-M, which runs nothing else.",
+)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -58,12 +64,20 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     is_flag=True,
     help="Also keep, in OUTPUT.bench/, what `nestling bench` compares with: the dense programs.",
 )
+@click.option(
+    "--reference",
+    "keep_references",
+    is_flag=True,
+    help="Also keep, in OUTPUT.reference/, the ExecuTorch programs that a Cortex-M's plans were "
+    "compiled from: what its answers can be held against.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     source: Path,
     output: Path | None,
-    scheme: str,
+    target: str,
+    scheme: str | None,
     calibration: Path | None,
     paths_text: str | None,
     jobs: int,
@@ -75,6 +89,7 @@ def command(
     builder: str | None,
     key: Path | None,
     keep_bench_files: bool,
+    keep_references: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -89,12 +104,14 @@ def command(
 
     loaded = load_source(source, builder=builder, widths=widths, depths=depths, positions=positions)
     supernet = loaded.supernet
+    scheme = scheme or ("fp32" if target == "xnnpack" else "int8-static")
     samples = _find_samples(loaded, calibration) if scheme == "int8-static" else None
     bundle = output or Path(f"{loaded.name}.nest")
     with progress_bar("export", quiet=quiet or as_json) as advance:
         report = export_bundle(
             supernet,
             bundle,
+            target=target,
             scheme=scheme,
             calibration=samples,
             paths=_choose_paths(loaded, paths_text),
@@ -103,6 +120,7 @@ def command(
             quality=loaded.quality,
             progress=advance,
             name=name or loaded.name,
+            reference_dir=Path(f"{bundle}.reference") if keep_references else None,
         )
     if key is not None:
         from nestling.bundle.signing import sign

@@ -8,24 +8,68 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nestling.errors import BudgetError
+
 if TYPE_CHECKING:
+    from nestling.targets.cortex_m.fit import Fit
     from nestling_runtime.bundle import Bundle
 
 
 @click.command("inspect")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--device",
+    metavar="PROFILE",
+    help="Also tell what a Cortex-M bundle takes of this device (see `nestling devices`), and fail "
+    "if it cannot fit, saying by how many bytes.",
+)
 @click.option("--stages", "all_stages", is_flag=True, help="List every stage, not a summary.")
-def command(bundle: Path, as_json: bool, all_stages: bool) -> None:
+def command(bundle: Path, as_json: bool, device: str | None, all_stages: bool) -> None:
     """Show the stages, blobs and paths of BUNDLE, what is shared, what paths cost and give."""
     from nestling_runtime.bundle import Bundle
 
     with Bundle.open(bundle) as opened:
         facts = describe(opened)
+        fitting = None if device is None else _fit(opened, bundle, device)
+    if fitting is not None:
+        facts["fit"] = describe_fit(fitting)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
         print_facts(facts, all_stages)
+    if fitting is not None and fitting.problems():
+        raise BudgetError(
+            f"{bundle} does not fit {fitting.device}: {'; '.join(fitting.problems())}"
+        )
+
+
+def _fit(opened: Bundle, bundle: Path, device: str) -> Fit:
+    from nestling.targets.cortex_m.fit import fit
+    from nestling_devices import find_profile
+
+    return fit(opened, bundle, find_profile(device))
+
+
+def describe_fit(fit: Fit) -> dict[str, Any]:
+    """Return what a bundle takes of a device, as plain values."""
+    peak = fit.need.peak
+    return {
+        "device": fit.device,
+        "flash_bytes": fit.need.flash_bytes,
+        "flash_capacity": fit.flash_capacity,
+        "arena_bytes": fit.need.arena_bytes,
+        "arena_capacity": fit.arena_capacity,
+        "arena_region": fit.arena_region,
+        "largest_path_arena_bytes": fit.need.largest_path_arena_bytes,
+        "peak": {
+            "stage": peak.stage,
+            "operator": peak.index,
+            "kernel": peak.kernel,
+            "bytes": peak.bytes,
+        },
+        "fits": not fit.problems(),
+    }
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
@@ -128,6 +172,29 @@ def print_facts(facts: dict[str, Any], all_stages: bool = False) -> None:
         f"weights stored once: {stored:,} bytes; "
         f"the {len(facts['paths'])} paths apart: {unshared:,} bytes{times}"
     )
+    if "fit" in facts:
+        console.print(_fit_table(facts["fit"]))
+
+
+def _fit_table(fit: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"On {fit['device']}", title_justify="left", header_style="bold")
+    table.add_column("")
+    for name in ("bytes", "there are"):
+        table.add_column(name, justify="right")
+    peak = fit["peak"]
+    capacities = {
+        key: "no limit" if fit[key] is None else f"{fit[key]:,}"
+        for key in ("flash_capacity", "arena_capacity")
+    }
+    region = f" ({fit['arena_region']})" if fit["arena_region"] else ""
+    table.add_row("flash", f"{fit['flash_bytes']:,}", capacities["flash_capacity"])
+    table.add_row(f"arena{region}", f"{fit['arena_bytes']:,}", capacities["arena_capacity"])
+    table.add_row("  of the largest path alone", f"{fit['largest_path_arena_bytes']:,}", "")
+    name = f"  peak: {peak['stage']}, operator {peak['operator']} ({peak['kernel']})"
+    table.add_row(name, f"{peak['bytes']:,}", "")
+    return table
 
 
 def _path_table(facts: dict[str, Any]) -> Any:

@@ -52,14 +52,16 @@ def rearrange(call: Call, index: Index) -> Index | None:
         swapped: Index = index.swapaxes(args[1], args[2])
         return swapped
     if name == "t_copy":
-        return index.transpose()
+        turned: Index = index.transpose()
+        return turned
     if name == "select_copy":
         taken: Index = index.take(args[2], axis=args[1])
         return taken
     if name == "slice_copy":
         cut: list[Any] = [slice(None)] * index.ndim
         cut[args[1]] = slice(args[2], args[3], args[4] if len(args) > 4 else 1)
-        return index[tuple(cut)]
+        part: Index = index[tuple(cut)]
+        return part
     if name == "expand_copy" and sizes == index.shape:
         return index
     return None
