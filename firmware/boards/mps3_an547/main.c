@@ -33,12 +33,13 @@ static nst_smp_line line;
 static nst_policy_cost costs[PATHS];
 static uint8_t request[BUFFER_BYTES + 2];
 static uint8_t response[BUFFER_BYTES];
+static uint64_t started; /* instructions; the counter goes on over a reset */
 
 static const char *const targets[] = {"cortex-m55"};
 
 static uint64_t uptime_ms(void *self) {
     (void)self;
-    return nst_board_instructions() / INSTRUCTIONS_A_MS;
+    return (nst_board_instructions() - started) / INSTRUCTIONS_A_MS;
 }
 
 static uint64_t now(void *self) {
@@ -100,6 +101,7 @@ static void serve_in_run(void) {
 }
 
 static int start(nst_error *err) {
+    started = nst_board_instructions();
     nst_provision_read(&provision);
     nst_flash_ddr_init(&flash);
     const nst_micro_config micro = {.flash = flash.memory,
