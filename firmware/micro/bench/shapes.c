@@ -141,6 +141,10 @@ static bench_shape random_depthwise(uint32_t *random) {
         .activation_min = (int32_t)draw(random, 0, 100) - 128,
         .activation_max = (int32_t)draw(random, 0, 127),
     };
+    if (draw(random, 0, 3) == 0) { /* several positions fit into a vector */
+        p.input_channels = draw(random, 0, 1) ? 4 : 8;
+        p.stride_width = 1;
+    }
     if (draw(random, 0, 2) == 0) { /* no activation */
         p.activation_min = -128;
         p.activation_max = 127;

@@ -2,6 +2,7 @@
 
 #include "micro/kernels/check.h"
 #include "micro/kernels/depthwise_dsp.h"
+#include "micro/kernels/depthwise_mve.h"
 #include "micro/kernels/requantize.h"
 #include "micro/kernels/taps.h"
 #include "micro/kernels/variant.h"
@@ -13,8 +14,9 @@ static uint64_t scratch_need(const nst_depthwise_params *p) {
     if (p->layout != NST_LAYOUT_MVE || p->channel_multiplier != 1) {
         return 0;
     }
+    const uint64_t taps = (uint64_t)p->kernel_height * p->kernel_width;
     return nst_round_up(p->input_channels, 16) +
-           (uint64_t)p->kernel_height * p->kernel_width * sizeof(uint32_t);
+           (nst_depthwise_is_widened(p) ? NST_DEPTHWISE_WIDE_BYTES : taps * sizeof(uint32_t));
 }
 
 static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scratch_bytes) {

@@ -5,6 +5,19 @@
 
 #include <stdint.h>
 
+#include "micro/kernels/depthwise.h"
+
+/* Whether neighbouring positions, 2 of 8 channels or 4 of 4, are computed as one of sixteen. Their
+ * constants are then repeated in scratch memory, in place of the pointers to taps. */
+static inline bool nst_depthwise_is_widened(const nst_depthwise_params *p) {
+    return p->kernel_height == 3 && p->kernel_width == 3 && p->stride_width == 1 &&
+           (p->input_channels == 4 || p->input_channels == 8);
+}
+
+/* Where the table of channels lies behind the weights, and the size of both. */
+#define NST_DEPTHWISE_WIDE_TABLE 144u
+#define NST_DEPTHWISE_WIDE_BYTES 336u
+
 /* What all positions share. The order of fields is known to depthwise_mve.S. */
 typedef struct nst_depthwise_job {
     const int8_t *weights;   /* NST_LAYOUT_MVE */

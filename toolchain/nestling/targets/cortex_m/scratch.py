@@ -16,6 +16,9 @@ Fields = Mapping[str, int]
 # NST_DSP_PLANES_BYTES in depthwise_dsp.h.
 _PLANES_BYTES = 6144
 
+# NST_DEPTHWISE_WIDE_BYTES in depthwise_mve.h.
+_WIDE_BYTES = 336
+
 # NST_CONV2D_PACKED_WINDOWS in conv2d_packed_mve.h.
 _PACKED_WINDOWS = 8
 
@@ -51,8 +54,11 @@ def depthwise_scratch_bytes(fields: Fields) -> int:
     if fields["channel_multiplier"] != 1:
         return 0
     if fields["layout"] == Layout.MVE:
-        taps = fields["kernel_height"] * fields["kernel_width"]
-        return _round_up(fields["input_channels"], 16) + 4 * taps
+        kernel = (fields["kernel_height"], fields["kernel_width"])
+        channels = fields["input_channels"]
+        widened = kernel == (3, 3) and fields["stride_width"] == 1 and channels in (4, 8)
+        rest = _WIDE_BYTES if widened else 4 * kernel[0] * kernel[1]
+        return _round_up(channels, 16) + rest
     if fields["layout"] == Layout.DSP:
         return _planes_bytes(_side(fields, "width"), _side(fields, "height"))
     return 0
