@@ -76,6 +76,7 @@ def quantize_stage(
         )
         _keep_symmetric(prepared)
         _calibrate(prepared, samples)
+        _merge_observers(prepared)
         if input_grid is not None:
             _fix_input(prepared, input_grid)
         if output_grid is not None:
@@ -116,6 +117,18 @@ def _calibrate(prepared: GraphModule, samples: Sequence[tuple[Tensor, ...]]) -> 
 
 def _pass_on(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _merge_observers(prepared: GraphModule) -> None:
+    """Quantise once where a softmax, whose grid is fixed, meets an operator that chose another."""
+    for node in list(prepared.graph.nodes):
+        if not _observed(prepared, node) or not _observed(prepared, node.all_input_nodes[0]):
+            continue
+        source = node.all_input_nodes[0]
+        observer: Any = getattr(prepared, str(node.target))
+        observer.calculate_qparams = getattr(prepared, str(source.target)).calculate_qparams
+        node.replace_all_uses_with(source)
+        prepared.graph.erase_node(node)
 
 
 def _observer(grid: Grid) -> FixedQParamsObserver:
