@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro.kernels.hostile import attack
-from micro.kernels.library import library, record
+from micro.kernels.library import Array, library, record
 from micro.kernels.reference import image, int8s, nhwc, ops, seeds, zero_points
 from micro.kernels.weights import (
     ISAS,
@@ -142,7 +142,7 @@ def test_both_spellings_agree_on_every_tie(shift: int) -> None:
             assert packed.scaling is Scaling.TWICE
         params = params_of(window, (1, rows, 1), packed)
         output = np.empty((1, 3, 1, rows), np.int8)
-        tensors = [values, packed.weights, packed.channels]
+        tensors: list[Array] = [values, packed.weights, packed.channels]
         results[isa] = library().run("conv2d", params, tensors, output)
     np.testing.assert_array_equal(results["mve"], results["portable"])
     np.testing.assert_array_equal(results["dsp"], results["portable"])

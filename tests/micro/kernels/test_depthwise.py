@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro.kernels.hostile import attack
-from micro.kernels.library import library, record
+from micro.kernels.library import Array, library, record
 from micro.kernels.reference import image, int8s, nhwc, ops, seeds, zero_points
 from micro.kernels.weights import (
     ISAS,
@@ -98,7 +98,7 @@ def test_equals_the_reference(
         weight, bias, multipliers, shift_values, input_offset=-zeros[0], isa=isa
     )
     params = params_of(window, channels, multiplier, packed, zeros, bounds)
-    tensors = [values, packed.weights, packed.channels]
+    tensors: list[Array] = [values, packed.weights, packed.channels]
     np.testing.assert_array_equal(library().run("depthwise", params, tensors, expected), expected)
 
 
