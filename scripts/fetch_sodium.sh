@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fetches libsodium's sources for boards without an operating system: SHA-256 and Ed25519 are compiled from them. They are taken
-# from PyNaCl's source distribution on PyPI, checked by hash, and left in build/sodium/libsodium.
+# Fetches libsodium's sources for boards without an operating system: SHA-256 and Ed25519 are
+# compiled from them. They are taken from PyNaCl's source distribution on PyPI, checked by hash, and
+# left in build/sodium/libsodium.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,8 +22,8 @@ main() {
     flock 9
     [[ -e $FOLDER/complete-$VERSION ]] && return
     if ! is_right; then
-        .venv/bin/python -m pip download -qq --disable-pip-version-check --no-deps --no-build-isolation \
-            --no-binary :all: --dest "$FOLDER" "pynacl==$VERSION" >/dev/null ||
+        .venv/bin/python -m pip download -qq --disable-pip-version-check --no-deps \
+            --no-build-isolation --no-binary :all: --dest "$FOLDER" "pynacl==$VERSION" >/dev/null ||
             fail "pip could not download pynacl $VERSION"
     fi
     is_right || fail "$ARCHIVE is not the file that was expected; remove it and try again"
@@ -30,7 +31,8 @@ main() {
     mkdir -p "$FOLDER/libsodium"
     tar -xzf "$ARCHIVE" -C "$FOLDER/libsodium" --strip-components=5 \
         "PyNaCl-$VERSION/src/libsodium/src/libsodium"
-    tar -xzf "$ARCHIVE" -C "$FOLDER/libsodium" --strip-components=3 "PyNaCl-$VERSION/src/libsodium/LICENSE"
+    tar -xzf "$ARCHIVE" -C "$FOLDER/libsodium" --strip-components=3 \
+        "PyNaCl-$VERSION/src/libsodium/LICENSE"
     touch "$FOLDER/complete-$VERSION"
 }
 

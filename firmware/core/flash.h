@@ -1,12 +1,12 @@
 /* NOR flash: what a board must be able to do, and the rules that are kept on every board.
  *
- * Flash is memory-mapped: it is read through a pointer. It is erased a sector at a time, to ones; programming
- * turns ones into zeros, and never the other way round. A byte may be programmed again as long as that only
- * clears bits. An operation that is cut by a power failure leaves any mixture of old and new bits in the
- * sector, or in the bytes, that it was about.
+ * Flash is memory-mapped: it is read through a pointer. It is erased a sector at a time, to ones;
+ * programming turns ones into zeros, and never the other way round. A byte may be programmed again
+ * as long as that only clears bits. An operation that is cut by a power failure leaves any mixture
+ * of old and new bits in the sector, or in the bytes, that it was about.
  *
- * A board gives nst_flash_ops; everybody else calls nst_flash_erase and nst_flash_program, which refuse what
- * NOR flash cannot do, count, and cut the power where a test asked for it.
+ * A board gives nst_flash_ops; everybody else calls nst_flash_erase and nst_flash_program, which
+ * refuse what NOR flash cannot do, count, and cut the power where a test asked for it.
  */
 #ifndef NESTLING_CORE_FLASH_H
 #define NESTLING_CORE_FLASH_H
@@ -29,8 +29,8 @@ typedef struct nst_flash_geometry {
         page_bytes; /* a program operation lies in one page: a power of two, 64 to sector_bytes */
 } nst_flash_geometry;
 
-/* Functions return NST_OK, or NST_E_IO with `err` filled. `self` is the board's own. Only called with what
- * the rules allow. */
+/* Functions return NST_OK, or NST_E_IO with `err` filled. `self` is the board's own. Only called
+ * with what the rules allow. */
 typedef struct nst_flash_ops {
     /* Set the sector that starts at `offset` to ones. */
     int (*erase)(void *self, uint64_t offset, nst_error *err);
@@ -47,8 +47,8 @@ typedef enum nst_flash_cut {
     NST_CUT_AFTER = 2   /* all of it was done, but nobody was told */
 } nst_flash_cut;
 
-/* Filled by the board, which owns everything that it points at; nothing is allocated. The counters may be
- * read at any time. */
+/* Filled by the board, which owns everything that it points at; nothing is allocated. The counters
+ * may be read at any time. */
 typedef struct nst_flash {
     const nst_flash_ops *ops;
     void *self;
@@ -69,7 +69,8 @@ int nst_flash_check(const nst_flash *flash, nst_error *err);
 int nst_flash_erase(nst_flash *flash, uint64_t offset, nst_error *err);
 
 /* Program one or more pages' bytes: split at page borders, so that each operation lies in one page.
- * NST_E_ARGUMENT: outside of the flash; NST_E_IO: a bit would have to be set, or the board failed. */
+ * NST_E_ARGUMENT: outside of the flash; NST_E_IO: a bit would have to be set, or the board failed.
+ */
 int nst_flash_program(nst_flash *flash, uint64_t offset, const void *data, size_t bytes,
                       nst_error *err);
 

@@ -113,8 +113,8 @@ int nst_store_renew(nst_store *store, bool idle_complete, nst_error *err) {
                             idle_complete, err);
 }
 
-/* Divide the flash: two sectors for the superblock, then two equal slots whose bundles start at multiples of
- * 16 KiB. */
+/* Divide the flash: two sectors for the superblock, then two equal slots whose bundles start at
+ * multiples of 16 KiB. */
 static int lay_out(nst_store *store, nst_error *err) {
     const nst_flash_geometry *is = &store->flash->geometry;
     const uint64_t unit = NST_SECTION_ALIGNMENT;
@@ -207,7 +207,8 @@ static bool is_trial(const nst_store *store) {
            !nst_store_marked(store, NST_MARK_REJECTED);
 }
 
-/* The idle slot holds a bundle whose hashes were right. After a change of the active slot, the old one does. */
+/* The idle slot holds a bundle whose hashes were right. After a change of the active slot, the old
+ * one does. */
 static bool idle_is_complete(const nst_store *store) {
     return nst_store_marked(store, NST_MARK_CONFIRMED) ? store->written_active != NST_NONE
                                                        : nst_store_marked(store, NST_MARK_COMPLETE);

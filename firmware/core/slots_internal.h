@@ -1,5 +1,5 @@
-/* What the files of the bundle store share: slots.c (superblock, states), slots_update.c (the header of a slot, writing
- * by sectors, uploads), slots_push.c (pushes). */
+/* What the files of the bundle store share: slots.c (superblock, states), slots_update.c (the
+ * header of a slot, writing by sectors, uploads), slots_push.c (pushes). */
 #ifndef NESTLING_CORE_SLOTS_INTERNAL_H
 #define NESTLING_CORE_SLOTS_INTERNAL_H
 
@@ -16,8 +16,8 @@ typedef enum nst_store_mark {
     NST_MARKS = 6
 } nst_store_mark;
 
-/* The header of a slot: what update is coming in, then a bit for each sector of the bundle, cleared when the
- * sector is written. */
+/* The header of a slot: what update is coming in, then a bit for each sector of the bundle, cleared
+ * when the sector is written. */
 #define NST_HEADER_BITS_AT 128u
 
 static inline void nst_store_u32(uint8_t *at, uint32_t value) {
@@ -47,7 +47,8 @@ bool nst_store_marked(const nst_store *store, nst_store_mark mark);
 int nst_store_mark_now(nst_store *store, nst_store_mark mark, nst_error *err);
 /* The bytes of a slot's bundle. */
 const uint8_t *nst_store_bytes(const nst_store *store, uint32_t slot);
-/* Where the bundle of a slot lies by its prefix; false if there is none. Says nothing about its state. */
+/* Where the bundle of a slot lies by its prefix; false if there is none. Says nothing about its
+ * state. */
 bool nst_store_find(const nst_store *store, uint32_t slot, nst_store_place *out);
 /* Write a new superblock, in which the idle slot is complete or erased. */
 int nst_store_renew(nst_store *store, bool idle_complete, nst_error *err);

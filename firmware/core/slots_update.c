@@ -112,7 +112,8 @@ uint64_t nst_store_written(const nst_store *store, uint64_t begin, uint64_t end)
     return at < end ? at : end;
 }
 
-/* Write bytes of the bundle, front to back: a sector is erased before its first byte, and noted after its last. */
+/* Write bytes of the bundle, front to back: a sector is erased before its first byte, and noted
+ * after its last. */
 static int write(nst_store *store, uint64_t at, const uint8_t *data, size_t bytes, nst_error *err) {
     uint64_t size = store->flash->geometry.sector_bytes;
     uint64_t bundle = store->bundle_offset[store->update.slot];

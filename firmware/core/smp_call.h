@@ -1,5 +1,5 @@
-/* One request on its way through the server: what the files of the groups (smp_os.c, smp_image.c, smp_stat.c,
- * smp_nest.c, smp_run.c, smp_push.c) share. */
+/* One request on its way through the server: what the files of the groups (smp_os.c, smp_image.c,
+ * smp_stat.c, smp_nest.c, smp_run.c, smp_push.c) share. */
 #ifndef NESTLING_CORE_SMP_CALL_H
 #define NESTLING_CORE_SMP_CALL_H
 
@@ -80,8 +80,8 @@ static inline nst_text nst_text_of(const char *text) {
 /* The open bundle, or null; with `err` filled in that case. */
 const nst_bundle *nst_smp_bundle(nst_smp_call *call);
 
-/* smp_update.c: run another bundle. Opens it in the engine, which lets the present one go only when the new one is in
- * order. */
+/* smp_update.c: run another bundle. Opens it in the engine, which lets the present one go only when
+ * the new one is in order. */
 int nst_smp_open(nst_smp_server *server, const nst_store_place *place, nst_error *err);
 
 /* The engine has opened a bundle: what is known of the old one's costs is forgotten. */

@@ -30,8 +30,8 @@ static unsigned major_type(const zcbor_state_t *state) {
     return state->payload < state->payload_end ? (unsigned)(*state->payload >> 5) : 8;
 }
 
-/* Pass over one value. Without recursion: a list in a list takes one of the few levels that zcbor was given, and
- * there are no more. */
+/* Pass over one value. Without recursion: a list in a list takes one of the few levels that zcbor
+ * was given, and there are no more. */
 static bool skip(zcbor_state_t *state) {
     unsigned depth = 0;
     do {
@@ -210,8 +210,8 @@ bool nst_smp_put_uint(nst_smp_encoder *encoder, uint64_t value) {
     return zcbor_uint64_put(encoder->states, value);
 }
 
-/* Entries until there are no more, or no more fit. An entry may be a message with a list in it: the tables nest three
- * deep at most. */
+/* Entries until there are no more, or no more fit. An entry may be a message with a list in it: the
+ * tables nest three deep at most. */
 static bool put_entries(nst_smp_encoder *encoder, const nst_smp_entries *entries, bool is_map) {
     zcbor_state_t *state = encoder->states;
     bool fits = is_map ? zcbor_map_start_encode(state, MOST_ENTRIES)

@@ -1,5 +1,6 @@
-/* Bodies of SMP messages: requests into structs, structs into answers, by the tables that smp_messages.py makes from
- * smp.cddl. The CBOR itself is zcbor's runtime. Internal to the server. */
+/* Bodies of SMP messages: requests into structs, structs into answers, by the tables that
+ * smp_messages.py makes from smp.cddl. The CBOR itself is zcbor's runtime. Internal to the server.
+ */
 #ifndef NESTLING_CORE_SMP_CODEC_H
 #define NESTLING_CORE_SMP_CODEC_H
 
@@ -7,7 +8,8 @@
 
 #include "bundle.h"
 
-/* Lists and maps inside of each other: in an answer, and in a member of a request that is passed over. */
+/* Lists and maps inside of each other: in an answer, and in a member of a request that is passed
+ * over. */
 #define NST_SMP_NESTING 8
 
 typedef struct nst_smp_bytes {
@@ -20,8 +22,9 @@ typedef struct nst_smp_encoder {
         states[NST_SMP_NESTING + 2]; /* the value, lists and maps around it, what they share */
 } nst_smp_encoder;
 
-/* Entries of a list or map of an answer, given out one by one: `next` writes entry `i`, or returns false when there
- * is none. An entry that does not fit is taken back, and the list ends before it. */
+/* Entries of a list or map of an answer, given out one by one: `next` writes entry `i`, or returns
+ * false when there is none. An entry that does not fit is taken back, and the list ends before it.
+ */
 typedef struct nst_smp_entries {
     bool (*next)(void *self, uint32_t i, nst_smp_encoder *encoder);
     void *self;
@@ -43,8 +46,8 @@ typedef enum nst_smp_type {
 
 typedef struct nst_smp_member {
     const char *key;
-    uint16_t
-        at; /* offset of the value in the struct, bytes; NST_SMP_ARRAY: the count is in front of it */
+    uint16_t at; /* offset of the value in the struct, bytes; NST_SMP_ARRAY: the count is in front
+                    of it */
     uint16_t has_at; /* of its has_..., or NST_SMP_REQUIRED */
     uint16_t limit;  /* NST_SMP_ARRAY: most elements; NST_SMP_BYTES: exact size, 0: any */
     uint8_t type;    /* nst_smp_type */
@@ -55,9 +58,10 @@ typedef struct nst_smp_message {
     size_t count; /* at most 32 */
 } nst_smp_message;
 
-/* Decode a body: a map with definite or indefinite length, its members in any order, unknown ones passed over. No
- * bytes at all count as an empty map. `out` is the struct of the message; texts and bytes point into the body.
- * NST_E_ARGUMENT: malformed, a member that is missing, doubled or of a wrong type (err says which). */
+/* Decode a body: a map with definite or indefinite length, its members in any order, unknown ones
+ * passed over. No bytes at all count as an empty map. `out` is the struct of the message; texts and
+ * bytes point into the body. NST_E_ARGUMENT: malformed, a member that is missing, doubled or of a
+ * wrong type (err says which). */
 int nst_smp_decode_body(const nst_smp_message *message, const uint8_t *body, size_t bytes,
                         void *out, nst_error *err);
 

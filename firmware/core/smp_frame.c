@@ -69,7 +69,8 @@ static bool add_byte(nst_smp_decoder *decoder, uint8_t byte) {
     return true;
 }
 
-/* One character of base64. A group of four ends with at most two '=', and then the message ends too. */
+/* One character of base64. A group of four ends with at most two '=', and then the message ends
+ * too. */
 static bool add_character(nst_smp_decoder *decoder, uint8_t character) {
     decoder->characters = (decoder->characters + 1) & 3;
     if (character == '=') {
@@ -119,7 +120,8 @@ static bool end_line(nst_smp_decoder *decoder, size_t *out_bytes) {
 }
 
 bool nst_smp_decoder_take(nst_smp_decoder *decoder, uint8_t byte, size_t *out_bytes) {
-    /* Neither of the first bytes of a delimiter occurs in base64: where one stands, something begins. */
+    /* Neither of the first bytes of a delimiter occurs in base64: where one stands, something
+     * begins. */
     if (byte == START_1 || byte == MORE_1) {
         if (decoder->state == IN_LINE) {
             give_up(decoder);

@@ -3,8 +3,8 @@
  *     06 09 base64(length, message, CRC)... \n      first line of a message
  *     04 14 base64(...) \n                          further ones
  *
- * Length and CRC-16 (xmodem, of the message) are big-endian; the length counts message and CRC. Anything else on the
- * line, such as a log, is passed over.
+ * Length and CRC-16 (xmodem, of the message) are big-endian; the length counts message and CRC.
+ * Anything else on the line, such as a log, is passed over.
  */
 #ifndef NESTLING_CORE_SMP_FRAME_H
 #define NESTLING_CORE_SMP_FRAME_H
@@ -20,7 +20,8 @@ extern "C" {
 
 #define NST_SMP_LINE_BYTES 127u /* longest line that is sent, without its newline */
 
-/* Takes a byte at a time. The caller gives the buffer and reads it between a return of true and the next byte. */
+/* Takes a byte at a time. The caller gives the buffer and reads it between a return of true and the
+ * next byte. */
 typedef struct nst_smp_decoder {
     uint8_t *buffer;      /* [room] message and CRC */
     size_t room;          /* at least 2 more than the longest message */

@@ -1,5 +1,5 @@
-/* Group 64: what the device is, what is open, and how it fares. smp_run.c and smp_push.c hold the commands that
- * change something. */
+/* Group 64: what the device is, what is open, and how it fares. smp_run.c and smp_push.c hold the
+ * commands that change something. */
 #include "smp_call.h"
 
 /* What a message spends on everything but its payload: header, keys, heads of the values. */

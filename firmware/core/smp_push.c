@@ -2,8 +2,8 @@
 #include "slots_internal.h"
 #include "smp_call.h"
 
-/* Bytes copied within the flash for one request: a second or two on a slow NOR flash, so that no client waits longer than
- * it is used to. */
+/* Bytes copied within the flash for one request: a second or two on a slow NOR flash, so that no
+ * client waits longer than it is used to. */
 enum { COPY_BYTES = 256 * 1024 };
 
 int nst_smp_push_head(nst_smp_call *call) {
@@ -109,7 +109,8 @@ int nst_smp_push_commit(nst_smp_call *call) {
         code = check_update(call, &place);
     }
     if (code == NST_OK && store->running != place.slot) {
-        /* The engine looks at everything before it lets the present bundle go; only then is the trial noted. */
+        /* The engine looks at everything before it lets the present bundle go; only then is the
+         * trial noted. */
         code = nst_smp_open(server, &place, &call->err);
         code = code == NST_OK ? nst_store_try(store, place.slot, &call->err) : code;
     }

@@ -8,7 +8,8 @@ static uint64_t now(const nst_smp_server *server) {
     return config->platform->now != NULL ? config->platform->now(config->platform_self) : 0;
 }
 
-/* What a compiler makes of a cast needs a kilobyte of floating point in software on a small processor. */
+/* What a compiler makes of a cast needs a kilobyte of floating point in software on a small
+ * processor. */
 static double to_double(uint64_t value) {
     return (double)(uint32_t)(value >> 32) * 4294967296.0 + (double)(uint32_t)value;
 }

@@ -5,7 +5,8 @@
 #include "smp_call.h"
 #include "text.h"
 
-/* The header of a message, big-endian: version and operation, flags, length of the body, group, sequence, command. */
+/* The header of a message, big-endian: version and operation, flags, length of the body, group,
+ * sequence, command. */
 enum { OP_AT = 0, FLAGS_AT = 1, LENGTH_AT = 2, GROUP_AT = 4, SEQUENCE_AT = 6, COMMAND_AT = 7 };
 enum { OP_MASK = 7, VERSION_SHIFT = 3, VERSION_MASK = 3, NEWEST_VERSION = 1, NESTLING_GROUP = 64 };
 

@@ -1,9 +1,9 @@
-/* The device protocol: an SMP (MCUmgr) server with groups 0 (operating system), 1 (images: the bundle slots),
- * 2 (statistics) and 64 (nestling). smp.cddl describes every message.
+/* The device protocol: an SMP (MCUmgr) server with groups 0 (operating system), 1 (images: the
+ * bundle slots), 2 (statistics) and 64 (nestling). smp.cddl describes every message.
  *
- * The server knows no transport. nst_smp_serve takes one request and gives one answer; nst_smp_line does so on a
- * serial line, a byte at a time. It holds no memory of its own: everything lies in structs and buffers of
- * the caller, who keeps them alive and still.
+ * The server knows no transport. nst_smp_serve takes one request and gives one answer; nst_smp_line
+ * does so on a serial line, a byte at a time. It holds no memory of its own: everything lies in
+ * structs and buffers of the caller, who keeps them alive and still.
  *
  *     nst_smp_server server;
  *     nst_smp_server_init(&server, &config);
@@ -40,7 +40,8 @@ typedef struct nst_smp_platform_ops {
     uint64_t (*uptime_ms)(void *self);
     /* The engine's clock (nst_engine_ops.clock), for what a switch costs. Null: switches cost 0. */
     uint64_t (*now)(void *self);
-    /* Start anew. Called when the answer has been sent; may return (a process that is to be started again). */
+    /* Start anew. Called when the answer has been sent; may return (a process that is to be started
+     * again). */
     void (*reset)(void *self);
     /* Fill in what is known; the struct comes zeroed. Null: nothing is. */
     void (*sensors)(void *self, nst_smp_sensors *out);
@@ -92,14 +93,15 @@ typedef struct nst_smp_server {
 /* `config` is copied, what it points at is not. NST_E_ARGUMENT. */
 int nst_smp_server_init(nst_smp_server *server, const nst_smp_config *config, nst_error *err);
 
-/* Open the bundle that the store chooses; a trial that does not open is rejected, and the active one opened. NST_OK even
- * if there is none: the server works without, and says so where it matters. `err` then tells why the last one that was tried
- * did not open. */
+/* Open the bundle that the store chooses; a trial that does not open is rejected, and the active
+ * one opened. NST_OK even if there is none: the server works without, and says so where it matters.
+ * `err` then tells why the last one that was tried did not open. */
 int nst_smp_server_boot(nst_smp_server *server, nst_error *err);
 
-/* Answer one message. Returns the bytes of the answer in `response` (at most `room`, which must be at least
- * NST_SMP_LEAST_BUFFER_BYTES; the two buffers must not overlap), or 0: no answer. The caller sends it, and then, if
- * server->reset_due, resets. May be called from inside of a run (see nst_smp_line_take). */
+/* Answer one message. Returns the bytes of the answer in `response` (at most `room`, which must be
+ * at least NST_SMP_LEAST_BUFFER_BYTES; the two buffers must not overlap), or 0: no answer. The
+ * caller sends it, and then, if server->reset_due, resets. May be called from inside of a run (see
+ * nst_smp_line_take). */
 size_t nst_smp_serve(nst_smp_server *server, const uint8_t *request, size_t bytes,
                      uint8_t *response, size_t room);
 
@@ -113,13 +115,14 @@ typedef struct nst_smp_line {
     void *put_self;
 } nst_smp_line;
 
-/* `request` and `response` have server->config.buffer_bytes each, and `request` 2 more for the CRC. */
+/* `request` and `response` have server->config.buffer_bytes each, and `request` 2 more for the CRC.
+ */
 void nst_smp_line_init(nst_smp_line *line, nst_smp_server *server, uint8_t *request,
                        uint8_t *response, nst_smp_put_bytes put, void *put_self);
 
-/* Take a byte from the line; a message that is complete is answered before the function returns. A run may take
- * bytes in its midst, from a place where the engine lets the platform work: an echo or a cancel is then answered at once,
- * anything else with MGMT_ERR_EBUSY. */
+/* Take a byte from the line; a message that is complete is answered before the function returns. A
+ * run may take bytes in its midst, from a place where the engine lets the platform work: an echo or
+ * a cancel is then answered at once, anything else with MGMT_ERR_EBUSY. */
 void nst_smp_line_take(nst_smp_line *line, uint8_t byte);
 
 #pragma GCC visibility pop

@@ -1,7 +1,9 @@
-/* What the fuzzer tries on the protocol server: a device that runs a bundle gets requests, and goes on running one.
+/* What the fuzzer tries on the protocol server: a device that runs a bundle gets requests, and goes
+ * on running one.
  *
- * An input is one byte of mode and then, mode 0: bytes of the serial line; otherwise requests, each of operation, group,
- * command, u16 bytes of body, body. Headers are made here, so that what is mutated is what they carry. */
+ * An input is one byte of mode and then, mode 0: bytes of the serial line; otherwise requests, each
+ * of operation, group, command, u16 bytes of body, body. Headers are made here, so that what is
+ * mutated is what they carry. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,18 +1,18 @@
 /* A ram_device behind a pipe, built with sanitizers, so that Python tests can talk to it.
  *
- * A request is one byte of operation, a little-endian u32 of payload bytes, and the payload; the answer is a
- * little-endian u32 of bytes, and the bytes. Messages are copied into memory of exactly their size: reading one byte
- * too many ends the process.
+ * A request is one byte of operation, a little-endian u32 of payload bytes, and the payload; the
+ * answer is a little-endian u32 of bytes, and the bytes. Messages are copied into memory of exactly
+ * their size: reading one byte too many ends the process.
  *
  *   G  make a device: u64 size, u32 sector, u32 page of its flash. Answer: as I
  *   I  switch the power on: i32 code, then the error's message
  *   S  one SMP message: its answer, or nothing
  *   L  bytes of the serial line: what the device sends
- *   K  cut the power in the n-th flash operation from now: u64 n, u32 nst_flash_cut. Answer: nothing
+ *   K  cut the power in the n-th flash operation from now: u64 n, u32 nst_flash_cut
  *   R  read the flash: u64 offset, u64 bytes
- *   W  overwrite the flash, whatever its rules say: u64 offset, bytes. Answer: nothing
- *   Q  u64 operations since the start, u32 whether the power failed, u32 resets asked for, u32 running slot, u32 state of
- *      slot 0 and 1, u64 where their bundles start
+ *   W  overwrite the flash, whatever its rules say: u64 offset, bytes
+ *   Q  u64 operations since the start, u32 whether the power failed, u32 resets asked for,
+ *      u32 running slot, u32 state of slot 0 and 1, u64 where their bundles start
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* A device in memory: NOR flash as bytes, the bundle store, and the protocol server with an engine that only stores. */
+/* A device in memory: NOR flash as bytes, the bundle store, and the protocol server with an engine
+ * that only stores. */
 #ifndef NESTLING_TESTS_CORE_RAM_DEVICE_H
 #define NESTLING_TESTS_CORE_RAM_DEVICE_H
 
@@ -25,7 +26,8 @@ typedef struct ram_device {
 /* Erased flash of this geometry. Ends the process if there is no memory. */
 void ram_device_make(ram_device *device, nst_flash_geometry geometry);
 
-/* Switch the power on (again): everything but the flash starts anew. `put` takes what the line sends. */
+/* Switch the power on (again): everything but the flash starts anew. `put` takes what the line
+ * sends. */
 int ram_device_start(ram_device *device, nst_smp_put_bytes put, void *put_self, nst_error *err);
 
 #endif

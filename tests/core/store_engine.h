@@ -1,5 +1,6 @@
-/* An engine for a device that stores bundles and runs none: what the server and the store are tested with. It opens and
- * checks bundles as an engine must, selects legal paths, and refuses to run them. */
+/* An engine for a device that stores bundles and runs none: what the server and the store are
+ * tested with. It opens and checks bundles as an engine must, selects legal paths, and refuses to
+ * run them. */
 #ifndef NESTLING_TESTS_CORE_STORE_ENGINE_H
 #define NESTLING_TESTS_CORE_STORE_ENGINE_H
 

@@ -1,4 +1,5 @@
-/* nestling-m55: bundles in flash, the small-device engine, and the protocol on the first serial port. */
+/* nestling-m55: bundles in flash, the small-device engine, and the protocol on the first serial
+ * port. */
 #include "boards/cortex_m/board.h"
 #include "boards/cortex_m/system.h"
 #include "core/signature.h"
@@ -91,8 +92,8 @@ static int verify(void *context, const nst_bundle *bundle, nst_error *err) {
     return nst_bundle_verify(bundle, provision.public_key, &hash, nst_verify_sodium, err);
 }
 
-/* Messages that come in during a run: an echo or a cancel is answered at once. At any other time they wait for the
- * main loop. */
+/* Messages that come in during a run: an echo or a cancel is answered at once. At any other time
+ * they wait for the main loop. */
 static void serve_in_run(void) {
     int byte;
     while (server.running && (byte = serial_take()) >= 0) {

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Start to receive. `service` (may be null) runs at the lowest interrupt priority after each byte that came in, as
- * long as serial_wait is not waiting. */
+/* Start to receive. `service` (may be null) runs at the lowest interrupt priority after each byte
+ * that came in, as long as serial_wait is not waiting. */
 void serial_start(void (*service)(void));
 
 /* The next byte, or -1. */

@@ -1,5 +1,6 @@
-/* The board's watchdog (CMSDK, on its 32 kHz clock): while the firmware works, the processor is reset when nobody feeds it for a
- * minute. It stands still while the firmware waits for a byte. A bundle on trial that hangs is thus taken back. */
+/* The board's watchdog (CMSDK, on its 32 kHz clock): while the firmware works, the processor is
+ * reset when nobody feeds it for a minute. It stands still while the firmware waits for a byte. A
+ * bundle on trial that hangs is thus taken back. */
 #ifndef NESTLING_BOARDS_MPS3_AN547_WATCHDOG_H
 #define NESTLING_BOARDS_MPS3_AN547_WATCHDOG_H
 
