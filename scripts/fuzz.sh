@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Fuzzes the bundle reader under AddressSanitizer and UBSan: scripts/fuzz.sh [SECONDS], 600 by default.
+# Fuzzes what parses foreign bytes, under AddressSanitizer and UBSan: scripts/fuzz.sh [SECONDS], 600 by default,
+# shared between the bundle reader and the protocol server.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH="$PWD/.venv/bin:$PATH"
+export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH=toolchain:runtime_py:tests
 
-PYTHONPATH=toolchain:runtime_py:tests exec python -m attacks.fuzzing --seconds "${1:-600}"
+readonly SHARE=$((${1:-600} / 2))
+python -m attacks.fuzzing --seconds "$SHARE"
+exec python -m attacks.fuzzing_smp --seconds "$SHARE"
