@@ -178,10 +178,10 @@ class MicroEngine:
         return data.raw
 
     def run(self, *inputs: NDArray[Any]) -> bytes:
-        """Write the inputs, run the selected path, return the bytes of the output."""
+        """Write inputs, if any, run the selected path, return the bytes of the output."""
         roles = [role for _, role, _, _ in self.slots]
         places = [i for i, role in enumerate(roles) if role == "input"]
-        for slot, array in zip(places, inputs, strict=True):
+        for slot, array in zip(places[: len(inputs)], inputs, strict=True):
             self.write(slot, array)
         duration, stages = ctypes.c_uint64(), ctypes.c_uint32()
         self.call("run", ctypes.byref(duration), ctypes.byref(stages))
