@@ -147,7 +147,7 @@ def run_demo(
 
     result = DemoResult()
     for network in networks:
-        supernet, folder = _train(network, out, retrain=retrain, quiet=quiet, say=say)
+        supernet, folder = train_network(network, out, retrain=retrain, quiet=quiet, say=say)
         data = find_recipe(network).data()
         say(f"{network}: eager torch")
         subnets = choose_subnets(supernet.space, RANDOM_SUBNETS)
@@ -184,9 +184,14 @@ def bundle_name(network: str, scheme: str) -> str:
     return f"{network}{suffix}.nest"
 
 
-def _train(
+def train_network(
     network: str, out: Path, *, retrain: bool, quiet: bool, say: Callable[[str], None]
 ) -> tuple[Supernet, Path]:
+    """Train a recipe into a folder of `out`, or load what is there; return net and folder.
+
+    Raises:
+        TrainError: Training failed.
+    """
     from nestling.elastic import load
     from nestling.training import run_recipe
 

@@ -12,6 +12,7 @@ from nestling import __version__
 from nestling.cli.bench import command as bench
 from nestling.cli.compile_plan import command as compile_plan
 from nestling.cli.demo import command as demo
+from nestling.cli.demo_devices import command as demo_devices
 from nestling.cli.devices import command as devices
 from nestling.cli.export import command as export
 from nestling.cli.group import NestlingGroup
@@ -39,6 +40,7 @@ for _command in (
     inspect,
     run,
     devices,
+    demo_devices,
     push,
     simulate,
     bench,
