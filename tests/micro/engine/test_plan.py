@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,13 @@ def test_a_missing_operator_is_named_with_its_place(
 def test_what_is_no_program_is_refused(data: bytes) -> None:
     with pytest.raises(ExportError, match="ExecuTorch program"):
         read_program(data)
+
+
+def test_the_example_of_a_plan_is_what_the_script_prints() -> None:
+    printed = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "plan_dump.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed in (ROOT / "SPEC.md").read_text(encoding="utf-8")
