@@ -43,6 +43,11 @@ CORES: dict[str, Core] = {
 }
 
 
+def representative(core: Core) -> Core:
+    """The first core with the same instructions: what is lowered for one serves all of them."""
+    return next(other for other in CORES.values() if other.isa is core.isa)
+
+
 def get_core(target: str) -> Core:
     """Look a core up by target.
 

@@ -19,7 +19,7 @@ from nestling.partition.cut import Cut, StageKey
 from nestling.quantize.schemes import Scheme
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.cortex_m.compiler import CompiledPlan, compile_program
-from nestling.targets.cortex_m.cores import Isa, get_core
+from nestling.targets.cortex_m.cores import Isa, get_core, representative
 from nestling.targets.cortex_m.grids import Grid, stream_grids
 from nestling.targets.cortex_m.program import read_program
 from nestling.targets.lowered import (
@@ -49,7 +49,7 @@ class StageJob:
         samples: recorded inputs.
         input_grid: of the slot it reads; ``None``: it reads the model's own input.
         output_grid: of the slot it writes; ``None``: it writes the model's output.
-        target: the core's.
+        target: a core with the instructions that are compiled for.
     """
 
     name: str
@@ -109,7 +109,7 @@ class CortexMTarget:
             samples[key.position],
             grids[before] if before >= 0 else None,
             grids[after] if after < len(grids) else None,
-            self.name,
+            representative(self._core).target,
         )
 
 
