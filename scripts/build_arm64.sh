@@ -7,6 +7,7 @@
 #
 # (Name a processor without SME: QEMU 7.2's emulation of it and XNNPACK's int8 kernels disagree.)
 #
+# build/arm64/device is all that a board needs: copy it there and run nestling_runtime/bin/nestlingd.
 # Downloads once (build/arm64/wheel, build/arm64/sysroot). Arguments go to CMake's configure step.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -74,6 +75,16 @@ has_own_sysroot() {
     [[ " $* " == *" -DNESTLING_SYSROOT="* ]]
 }
 
+# The folder for a board: laid out like site-packages, because libnestling looks for ExecuTorch there.
+fill_device_folder() {
+    local name
+    cmake --install "$BUILD" --component nestling --prefix "$BUILD/device" --strip >/dev/null
+    mkdir -p "$BUILD/device/executorch/lib"
+    for name in "" _backend_xnnpack _kernels_optimized _kernels_quantized _threadpool; do
+        cp -u "$WHEEL/executorch/lib/libexecutorch$name.so" "$BUILD/device/executorch/lib"
+    done
+}
+
 main() {
     require_tools
     # One build at a time: two ninjas in one folder spoil each other's log.
@@ -87,6 +98,7 @@ main() {
         -DNESTLING_SYSROOT="$SYSROOT" -DEXECUTORCH_WHEEL_DIR="$WHEEL/executorch" \
         -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=Release "$@"
     cmake --build "$BUILD" --parallel "${NESTLING_JOBS:-2}"
+    fill_device_folder
 }
 
 main "$@"

@@ -19,8 +19,8 @@ from nestling.export import export_bundle
 
 SLOW_UNITS = 256
 SLOW_ROWS = 64
-SLOW_PRODUCTS = 32  # in a stage
-SLOW_STAGES = 200
+SLOW_PRODUCTS = 8  # in a stage
+SLOW_STAGES = 1000
 
 
 def write_tiny(path: Path, scale: float = 1.0) -> Path:

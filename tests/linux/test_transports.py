@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tty
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import serial
 from linux.bundles import PATHS, expected, random_image, write_int8
 from linux.conftest import StartDaemon
-from linux.daemon import SLOT_BYTES, Stock
+from linux.daemon import QEMU, ROOT, SLOT_BYTES, Daemon, Stock, arm64_build
 from smp import packet
 from smp.os_management import EchoWriteResponse
 from smpclient.requests.image_management import ImageErase, ImageStatesRead, ImageStatesWrite
@@ -69,6 +70,19 @@ def test_int8_answers_are_the_same_on_every_processor(start: StartDaemon, tmp_pa
                 image = random_image(seed, (1, 1, 8, 8))
                 answer = int(np.argmax(client.infer(path.name, image)))
                 assert answer == int(np.argmax(expected(bundle, path.name, image)))
+
+
+def test_the_folder_for_a_board_works_wherever_it_lies(tmp_path: Path) -> None:
+    folder = shutil.copytree(arm64_build() / "device", tmp_path / "board")
+    program = folder / "nestling_runtime" / "bin" / "nestlingd"
+    for library in folder.rglob("libnestling*.so"):
+        assert str(ROOT).encode() not in library.read_bytes()
+    slot = ("--slot-bytes", str(SLOT_BYTES))
+    with (
+        Daemon([*QEMU, program], tmp_path / "flash", "--tcp", *slot) as daemon,
+        Stock(daemon.url) as client,
+    ):
+        assert client.ask(messages.InfoRead()).device == "linux-aarch64"
 
 
 def test_clients_come_and_go(start: StartDaemon, bundle: Path) -> None:

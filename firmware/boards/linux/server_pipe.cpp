@@ -154,7 +154,14 @@ int nst_pipe::write(const uint8_t *data, size_t bytes, nst_error *err) {
             const std::lock_guard lock(mutex);
             seen = written;
         }
-        const int code = device.serve(err);
+        int code = NST_OK;
+        try {
+            code = device.serve(err);
+        } catch (...) {
+            const std::lock_guard lock(mutex);
+            serving = false;
+            throw;
+        }
         const std::lock_guard lock(mutex);
         if (code != NST_OK || seen == written) {
             serving = false;
