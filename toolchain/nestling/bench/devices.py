@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -27,9 +26,9 @@ from nestling.bench.parity import choose_subnets
 from nestling.bench.records import Record, describe_machine, missing_record, write_records
 from nestling.bench.reference import ReferenceChain
 from nestling.bench.samples import recipe_samples
-from nestling.errors import NestlingError
 from nestling_devices import Faults, open_device
 from nestling_devices.emulators import build_folder
+from nestling_devices.firmware_size import firmware_text_bytes
 from nestling_devices.push import BundleFile
 from nestling_runtime.bundle import Bundle
 
@@ -256,26 +255,24 @@ def _m55_records(demo: DeviceDemo, bundle: Path, out: Path) -> list[Record]:
 
 
 def _text_records() -> list[Record]:
-    """Return the firmware's size, by the cross compiler's own tool."""
-    tool = shutil.which("arm-none-eabi-size")
-    if tool is None:
-        raise NestlingError("no arm-none-eabi-size", hint="apt-get install gcc-arm-none-eabi")
-    records = []
-    folder = build_folder() / "firmware" / "mps3_an547"
-    for file, model, limit in (
-        ("nestling.elf", "all kernels", 64 << 10),
-        ("nestling_bare.elf", "no kernels", 24 << 10),
-    ):
-        result = subprocess.run(
-            [tool, str(folder / file)], capture_output=True, text=True, check=True
+    """Return the firmware's size, with all kernels and without any."""
+    sizes = firmware_text_bytes(build_folder())
+    return [
+        Record(
+            "firmware_text_bytes",
+            sizes[kind],
+            "bytes",
+            limit,
+            sizes[kind] / limit,
+            None,
+            model,
+            "mps3_an547, gcc, signatures included",
         )
-        text = int(result.stdout.splitlines()[1].split()[0])
-        records.append(
-            Record(
-                "firmware_text_bytes", text, "bytes", limit, text / limit, None, model, f"{file}"
-            )
+        for kind, model, limit in (
+            ("with_kernels", "all kernels", 64 << 10),
+            ("without_kernels", "no kernels", 24 << 10),
         )
-    return records
+    ]
 
 
 def _bad_line(bundle: Path, demo: DeviceDemo, inputs: NDArray[np.float32]) -> Record:
