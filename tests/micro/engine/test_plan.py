@@ -129,3 +129,14 @@ def test_the_example_of_a_plan_is_what_the_script_prints() -> None:
         check=True,
     ).stdout
     assert printed in (ROOT / "SPEC.md").read_text(encoding="utf-8")
+
+
+def test_compiling_twice_gives_the_same_bytes() -> None:
+    torch.manual_seed(0)
+    program = lower_whole(
+        nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), torch.randn(4, 8)
+    )
+    first, second = (compile_program(read_program(program), Isa.MVE) for _ in range(2))
+    assert first.plan.to_bytes() == second.plan.to_bytes()
+    pieces = [Lifetime(64, n, n + 3) for n in range(20)]
+    assert place(pieces) == place(list(pieces))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from executorch.exir.memory_planning import greedy
@@ -43,5 +44,7 @@ def place(pieces: Sequence[Lifetime]) -> tuple[list[int], int]:
     if not specs:
         return [], 0
     module = GraphModule(torch.nn.Module(), Graph())
-    result = greedy(ALIGNMENT, set(specs), module, ExportGraphSignature([], []))
+    # It asks for a set, whose order would decide between pieces of one size, differently each time.
+    ordered: Any = specs
+    result = greedy(ALIGNMENT, ordered, module, ExportGraphSignature([], []))
     return [result.spec_dict[spec].mem_offset for spec in specs], max(result.bufsizes)

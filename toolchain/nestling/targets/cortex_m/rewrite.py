@@ -45,11 +45,19 @@ def rewrite(program: StaticProgram) -> list[Call]:
         else:
             continue
         new = _replacement(group) if group else None
-        if new is not None:
-            replaced.update({id(old): None for old in group or []})
+        if new is not None and group:
+            # Others may read what the first one dequantises; it goes with the last reader.
+            replaced.update({id(old): None for old in group[1:]})
             replaced[id(call)] = new
-    result = [replaced.get(id(call), call) for call in calls]
-    return [call for call in result if call is not None]
+    left = [replaced.get(id(call), call) for call in calls]
+    return _drop_unread([call for call in left if call is not None], program)
+
+
+def _drop_unread(calls: list[Call], program: StaticProgram) -> list[Call]:
+    """Leave out dequantise calls whose readers are gone."""
+    read = {tensor.base for call in calls for tensor in call.inputs}
+    read |= {tensor.base for tensor in program.outputs}
+    return [c for c in calls if c.name != DEQUANTIZE or c.output.number in read]
 
 
 def _pointwise(call: Call) -> bool:
@@ -66,8 +74,7 @@ def _float_group(last: Call, makers: dict[int, Call], readers: dict[int, int]) -
         if maker is None or tensor.base != tensor.number:
             return None
         if maker.name == DEQUANTIZE:
-            # Others may read it too: they then dequantise for themselves.
-            return [maker, *group] if readers[tensor.base] == 1 else None
+            return [maker, *group]
         if readers[tensor.base] != 1 or maker.output.number != tensor.number:
             return None
         if maker.name != "aten::native_layer_norm" and not _pointwise(maker):

@@ -85,7 +85,6 @@ _COPIES = {
     "alias_copy",
     "detach_copy",
     "lift_fresh_copy",
-    "copy",
 }
 
 
