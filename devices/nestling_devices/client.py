@@ -30,6 +30,7 @@ from nestling_devices.transport import DamagedFrameError, LineTransport
 
 DEFAULT_TIMEOUT_S = 2.5
 DEFAULT_TRIES = 5
+DEFAULT_CONNECT_S = 10.0
 
 _BUSY_WAIT_S = 0.2
 
@@ -66,7 +67,7 @@ class Client:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tries: int = DEFAULT_TRIES,
-        connect_s: float = 10.0,
+        connect_s: float = DEFAULT_CONNECT_S,
     ) -> None:
         self.retries = 0
         self.timeout_s = timeout_s

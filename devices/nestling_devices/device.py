@@ -23,7 +23,12 @@ from smpclient.requests.os_management import ResetWrite
 from smpclient.requests.statistics_management import GroupData, ListOfGroups
 
 from nestling_devices import messages
-from nestling_devices.client import DEFAULT_TIMEOUT_S, DEFAULT_TRIES, Client
+from nestling_devices.client import (
+    DEFAULT_CONNECT_S,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_TRIES,
+    Client,
+)
 from nestling_devices.errors import DeviceError, LinkError, NoAnswerError
 from nestling_devices.faults import Faults, FaultyLine
 from nestling_devices.line import Line
@@ -58,6 +63,7 @@ class Device:
         faults: What goes wrong on its line; None for nothing.
         timeout_s: Of one try of a short request.
         tries: How often a request is sent before it fails.
+        connect_s: How long `open` waits for the first answer.
 
     Attributes:
         kind: As above.
@@ -72,6 +78,7 @@ class Device:
         faults: Faults | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tries: int = DEFAULT_TRIES,
+        connect_s: float = DEFAULT_CONNECT_S,
     ) -> None:
         self.kind = kind
         self.last_run: RunReport | None = None
@@ -79,6 +86,7 @@ class Device:
         self._faults = faults
         self._timeout_s = timeout_s
         self._tries = tries
+        self._connect_s = connect_s
         self._client: Client | None = None
         self._info: DeviceInfo | None = None
         self._tensors: Tensors | None = None
@@ -94,7 +102,12 @@ class Device:
         """
         if self._client is None:
             self._machine.start()
-            self._client = Client(self._open_line, timeout_s=self._timeout_s, tries=self._tries)
+            self._client = Client(
+                self._open_line,
+                timeout_s=self._timeout_s,
+                tries=self._tries,
+                connect_s=self._connect_s,
+            )
         return self
 
     @property

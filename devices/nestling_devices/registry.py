@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestling_devices.client import DEFAULT_TIMEOUT_S, DEFAULT_TRIES
+from nestling_devices.client import DEFAULT_CONNECT_S, DEFAULT_TIMEOUT_S, DEFAULT_TRIES
 from nestling_devices.device import Device
 from nestling_devices.emulators import Arm64Machine, M55Machine
 from nestling_devices.errors import DeviceError
@@ -65,6 +65,7 @@ def open_device(
     flash_faults: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     tries: int = DEFAULT_TRIES,
+    connect_s: float = DEFAULT_CONNECT_S,
 ) -> Device:
     """Switch a device on and connect to it.
 
@@ -81,6 +82,7 @@ def open_device(
         flash_faults: Let clients ask for power cuts inside of flash operations.
         timeout_s: Of one try of a short request.
         tries: How often a request is sent before it fails.
+        connect_s: How long to wait for the first answer.
 
     Returns:
         The device, open; a context manager that switches it off.
@@ -100,7 +102,9 @@ def open_device(
         faults=flash_faults,
     )
     machine = make_machine(name, options)
-    device = Device(name, machine, faults=faults, timeout_s=timeout_s, tries=tries)
+    device = Device(
+        name, machine, faults=faults, timeout_s=timeout_s, tries=tries, connect_s=connect_s
+    )
     try:
         return device.open()
     except BaseException:

@@ -60,7 +60,7 @@ def test_a_push_over_a_bad_line_completes(open_fresh: OpenDevice, subject: Subje
 def test_a_hopeless_line_says_so_and_does_not_hang(
     open_fresh: OpenDevice, subject: Subject
 ) -> None:
-    device = open_fresh()
+    device = open_fresh(timeout_s=0.5, connect_s=1.0)
     device.power_cut()
     device.set_faults(Faults(drop=0.3, seed=1))
     with pytest.raises(LinkError, match="does not answer"):

@@ -62,13 +62,11 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-@pytest.mark.parametrize("command", [2, 3, 4, 6, 9, 11, 13, 14])
-def test_bodies_that_are_no_messages_are_survived(shared: Device, name: str, command: int) -> None:
-    for op in (0, 2):
-        send_body(shared, op, 64, command, BODIES[name])
+def test_bodies_that_are_no_messages_are_survived(shared: Device, name: str) -> None:
+    for command in (2, 3, 4, 6, 9, 11, 13, 14):
+        for op in (0, 2):
+            send_body(shared, op, 64, command, BODIES[name])
     assert shared.client.echo("still there") == "still there"
-    if command == 6:
-        shared.set_budget(0)
 
 
 @pytest.mark.parametrize(
