@@ -23,15 +23,19 @@ static int fail_path(nst_smp_call *call, uint64_t expected, uint64_t actual) {
     return nst_smp_fail(call, NST_E_PATH, expected, actual, "the bundle has no such path");
 }
 
-/* Select a path of the bundle. */
-static int select_path(nst_smp_call *call, const nst_bundle *bundle, uint32_t path) {
+/* Select a path of the bundle. `out_cost` is what the engine takes for it: not what it takes to find the
+ * path's name and length in the manifest for the answer. */
+static int select_path(nst_smp_call *call, const nst_bundle *bundle, uint32_t path,
+                       uint64_t *out_cost) {
     nst_smp_server *server = call->server;
     const nst_engine *engine = &server->config.engine;
     nst_path_info is;
     if (nst_bundle_path(bundle, path, &is) != NST_OK) {
         return fail_path(call, bundle->count[NST_PATHS], path);
     }
+    uint64_t begin = now(server);
     int code = engine->ops->select(engine->self, path, &call->err);
+    *out_cost = now(server) - begin;
     if (code == NST_OK) {
         server->counters.switches += server->selected != path;
         server->selected = path;
@@ -40,11 +44,14 @@ static int select_path(nst_smp_call *call, const nst_bundle *bundle, uint32_t pa
     return code;
 }
 
-static int select_stages(nst_smp_call *call, const nst_smp_select_request *request) {
+static int select_stages(nst_smp_call *call, const nst_smp_select_request *request,
+                         uint64_t *out_cost) {
     nst_smp_server *server = call->server;
     const nst_engine *engine = &server->config.engine;
+    uint64_t begin = now(server);
     int code = engine->ops->select_stages(engine->self, request->stages, request->stages_count,
                                           &call->err);
+    *out_cost = now(server) - begin;
     if (code == NST_OK) {
         server->counters.switches++;
         server->selected = NST_NONE;
@@ -70,15 +77,15 @@ int nst_smp_select(nst_smp_call *call) {
         path = nst_bundle_find(bundle, NST_PATHS, request.name.data, request.name.bytes);
     }
     uint32_t loads_before = loads(engine);
-    uint64_t begin = now(call->server);
-    code = request.has_stages ? select_stages(call, &request) : select_path(call, bundle, path);
-    uint64_t end = now(call->server);
+    uint64_t cost = 0;
+    code = request.has_stages ? select_stages(call, &request, &cost)
+                              : select_path(call, bundle, path, &cost);
     if (code != NST_OK) {
         return code;
     }
     const nst_smp_select_response response = {.path = call->server->selected,
                                               .stages = call->server->selected_stages,
-                                              .cost = end - begin,
+                                              .cost = cost,
                                               .loads = loads(engine) - loads_before};
     return nst_smp_answer(call, select_response, &response);
 }
@@ -178,7 +185,8 @@ int nst_smp_choose(nst_smp_call *call) {
     }
     uint32_t before = server->selected;
     uint32_t path = nst_policy_choose(&server->policy, to_double(request.deadline));
-    code = path == before ? NST_OK : select_path(call, bundle, path);
+    uint64_t cost = 0;
+    code = path == before ? NST_OK : select_path(call, bundle, path, &cost);
     if (code != NST_OK) {
         return code;
     }
