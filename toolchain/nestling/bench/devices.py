@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -319,25 +319,31 @@ def _power_cuts() -> Record:
     return Record("power_cut_failures", failures, "devices", 0, None, None, "store", where)
 
 
-def summary_rows(demo: DeviceDemo) -> Sequence[tuple[str, ...]]:
-    """Return one row a device and bundle, for people."""
-    rows = []
-    for run in demo.runs:
-        unit = "instr." if run.clock == "instructions" else run.clock
-        paths = "\n".join(
-            f"{path} {run.accuracy(path, demo.labels):.3f}, {run.durations[path]:,.0f} {unit}"
-            for path in demo.paths
+def device_rows(demo: DeviceDemo) -> list[tuple[str, ...]]:
+    """Return device, scheme, bundle, line, arena, weights and switch of each run, for people."""
+    return [
+        (
+            run.device,
+            run.scheme,
+            f"{run.bundle_bytes:,}",
+            f"{run.line_bytes:,}",
+            f"{run.arena_bytes:,}",
+            f"{run.resident_bytes:,}",
+            f"{run.switch_cost:,.0f} {run.clock}",
         )
-        rows.append(
-            (
-                run.device,
-                run.scheme,
-                paths,
-                f"{run.bundle_bytes:,}",
-                f"{run.line_bytes:,}",
-                f"{run.arena_bytes:,}",
-                f"{run.resident_bytes:,}",
-                f"{run.switch_cost:,.0f} {unit}",
-            )
+        for run in demo.runs
+    ]
+
+
+def path_rows(demo: DeviceDemo) -> list[tuple[str, ...]]:
+    """Return path, then accuracy and duration on each device, for people."""
+    return [
+        (
+            path,
+            *(
+                f"{run.accuracy(path, demo.labels):.3f}\n{run.durations[path]:,.0f}"
+                for run in demo.runs
+            ),
         )
-    return rows
+        for path in demo.paths
+    ]

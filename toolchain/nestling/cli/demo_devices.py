@@ -60,23 +60,35 @@ def _print(demo: DeviceDemo, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nestling.bench.devices import summary_rows
+    from nestling.bench.devices import device_rows, path_rows
     from nestling.bench.report import format_value
 
     console = Console()
-    table = Table(
-        title=f"{demo.network}, {len(demo.labels)} digits", title_justify="left", show_lines=True
-    )
-    names = ("accuracy, time of a run", "bundle", "on the line", "arena", "weights", "switch")
-    for name in ("device", "scheme", *names):
+    table = Table(title=f"{demo.network}: bytes and switches", title_justify="left")
+    for name in ("device", "scheme", "bundle", "on the line", "arena", "weights", "switch"):
         table.add_column(name, justify="left" if name in ("device", "scheme") else "right")
-    for row in summary_rows(demo):
+    for row in device_rows(demo):
+        table.add_row(*row)
+    console.print(table)
+    table = Table(
+        title=f"Accuracy on {len(demo.labels)} held-out digits, and the median of a run",
+        title_justify="left",
+        show_lines=True,
+    )
+    table.add_column("path")
+    for run in demo.runs:
+        table.add_column(f"{run.device} {run.scheme}\n{run.clock}", justify="right")
+    for row in path_rows(demo):
         table.add_row(*row)
     console.print(table)
     for record in demo.records:
+        # Every shape of the kernels is in the file; here only what has something to compare with.
+        if record.metric.startswith("instructions_per_mac") and record.ratio is None:
+            continue
         value = record.where if record.value is None else format_value(record.value, record.unit)
         ratio = f" ({record.ratio:.2f} x)" if record.ratio is not None else ""
+        core = record.where.split()[0] if record.metric.startswith("instructions_per") else ""
         console.print(
-            f"{record.metric} of {record.model}: [bold]{value}[/]{ratio}", highlight=False
+            f"{record.metric} {core} {record.model}: [bold]{value}[/]{ratio}", highlight=False
         )
     console.print(f"\nwritten: {out / 'bench.json'}")
