@@ -1,4 +1,4 @@
-"""Bundles of plans for the tests: the digits CNN with random weights, and programs in one piece."""
+"""Bundles of plans for the tests: digits CNNs with random weights, and programs in one piece."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nestling.elastic import ElasticMobileNet, Supernet, recalibrate
 from nestling.export import export_bundle
-from nestling.recipes.digits import build_cnn, load_digits_split
+from nestling.recipes.digits import CNN_BLOCKS, load_digits_split
 from nestling.targets.cortex_m.cores import get_core
 from nestling.targets.cortex_m.lower import lower_stage
 from nestling.targets.cortex_m.quantize import quantize_stage
@@ -29,8 +29,21 @@ def held_out() -> Tensor:
 
 
 def digits_cnn() -> Supernet:
-    """The network of the recipe digits-cnn, untrained, with norms that suit its weights."""
-    supernet = build_cnn()
+    """The first half of the recipe digits-cnn, untrained, with norms that suit its weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        supernet = ElasticMobileNet(
+            image_size=8,
+            channels=1,
+            stem=16,
+            stem_stride=1,
+            stem_out=None,
+            blocks=CNN_BLOCKS[:4],
+            head=None,
+            classes=10,
+            widths=(0.25, 0.5, 1.0),
+            depths=(2, 3, 4),
+        )
     recalibrate(supernet, [load_digits_split()[0][:256]])
     return supernet.eval()
 

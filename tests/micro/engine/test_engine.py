@@ -56,15 +56,15 @@ def test_an_input_lasts_until_it_is_written_again(engine: MicroEngine) -> None:
 
 
 def test_tracing_counts_without_changing_results(engine: MicroEngine) -> None:
-    engine.select("base")
+    engine.select("small")
     plain = engine.run(image())
-    chain = engine.chains[engine.paths["base"]]
+    chain = engine.chains[engine.paths["small"]]
     assert all(engine.stage(stage).total == 0 for stage in chain)
     engine.trace(True)
     assert engine.run(image()) == plain
     assert all(engine.stage(stage).total > 0 for stage in chain)
     assert [engine.stage(stage).calls for stage in chain] == [2] * len(chain)
-    other = next(s for s in range(30) if s not in chain)
+    other = next(stage for stage in range(14) if stage not in chain)
     assert engine.stage(other).calls == 0
 
 
@@ -122,7 +122,7 @@ def test_a_bad_bundle_leaves_the_open_one_running(engine: MicroEngine) -> None:
     before = engine.run(image())
     data = bytearray(digits_bundle().read_bytes())
     data[-1] ^= 1
-    with pytest.raises(MicroError, match=r"SHA-256|hash"):
+    with pytest.raises(MicroError, match="not those that were written"):
         engine.open(bytes(data), second=True)
     assert engine.run(image()) == before
     engine.open(digits_bundle().read_bytes(), second=True)
