@@ -15,10 +15,15 @@ from devices.subjects import Subject, make_subject
 
 from nestling_devices import Device, open_device
 
-KINDS = ("host", "arm64", "m55")
-TARGETS = {"host": "xnnpack", "arm64": "xnnpack", "m55": "cortex-m55"}
+KINDS = ("host", "arm64", "m55", "sim:phone-mid")
+TARGETS = {
+    "host": "xnnpack",
+    "arm64": "xnnpack",
+    "m55": "cortex-m55",
+    "sim:phone-mid": "xnnpack",
+}
 # fp32 on another processor adds up in another order; everything else is the oracle's bytes.
-TOLERANCES = {"host": 0.0, "arm64": 1e-5, "m55": 0.0}
+TOLERANCES = {"host": 0.0, "arm64": 1e-5, "m55": 0.0, "sim:phone-mid": 0.0}
 SLOT_BYTES = 1 << 20
 
 OpenDevice = Callable[..., Device]
