@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from attacks.fuzz_runs import fuzz_for_long, run_fuzzer
 from bundle.samples import tiny
-from core.server import build
 
 from nestling.bundle import BundleBuilder
 
@@ -34,41 +27,14 @@ def wide() -> BundleBuilder:
 
 
 def fuzz(folder: Path, runs: int, seed: int) -> Any:
-    """Fuzz for a number of runs; the first finding raises, its input is folder/fuzz-last.bin.
-
-    Returns:
-        What the fuzzer says about its work: runs, edges, kept inputs.
-    """
+    """Fuzz from these seeds; see `run_fuzzer`."""
     bundles = []
     for name, builder in (("wide", wide()), ("tiny", tiny())):
         path = folder / f"{name}.nest"
         builder.write(path)
         bundles.append(path)
-    done = subprocess.run(
-        [build("nestling_fuzz_bundle"), str(runs), str(seed), *bundles],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"the fuzzer found something, {folder}/fuzz-last.bin:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def main() -> None:
-    """Fuzz with ever new seeds until the time is over."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
-    arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="nestling-fuzz-"))
-    end = time.monotonic() + arguments.seconds
-    while time.monotonic() < end:
-        seed = random.randrange(2**31)
-        try:
-            print(f"seed {seed}: {fuzz(folder, 200_000, seed)}", flush=True)
-        except AssertionError as finding:
-            sys.exit(f"seed {seed}: {finding}")
+    return run_fuzzer("nestling_fuzz_bundle", bundles, folder, runs, seed)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz_for_long(fuzz, 200_000)

@@ -5,22 +5,15 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import random
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cbor2
+from attacks.fuzz_runs import fuzz_for_long, run_fuzzer
 from bundle.samples import manifest_end
 from core.device import IMAGE, NEST, OS, READ, STAT, WRITE
-from core.server import build
 from core.updates import bundle_hash, sections_of, version
 from smp.packet import encode
 
@@ -100,41 +93,14 @@ def framed(sequence: Iterator[Request]) -> bytes:
 
 
 def fuzz(folder: Path, runs: int, seed: int) -> Any:
-    """Fuzz for a number of runs; the first finding raises, its input is folder/fuzz-last.bin.
-
-    Returns:
-        What the fuzzer says about its work: runs, edges, kept inputs.
-    """
+    """Fuzz from these seeds; see `run_fuzzer`."""
     inputs = [version(1), framed(requests()), framed(upload()), plain(upload()), plain(push())]
     inputs += [plain(iter([request])) for request in requests()]
     files = [folder / f"{number}.bin" for number in range(len(inputs))]
     for path, content in zip(files, inputs, strict=True):
         path.write_bytes(content)
-    done = subprocess.run(
-        [build("nestling_fuzz_smp"), str(runs), str(seed), *files],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"the fuzzer found something, {folder}/fuzz-last.bin:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
-def main() -> None:
-    """Fuzz with ever new seeds until the time is over."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
-    arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="nestling-fuzz-"))
-    end = time.monotonic() + arguments.seconds
-    while time.monotonic() < end:
-        seed = random.randrange(2**31)
-        try:
-            print(f"seed {seed}: {fuzz(folder, 20_000, seed)}", flush=True)
-        except AssertionError as finding:
-            sys.exit(f"seed {seed}: {finding}")
+    return run_fuzzer("nestling_fuzz_smp", files, folder, runs, seed)
 
 
 if __name__ == "__main__":
-    main()
+    fuzz_for_long(fuzz, 20_000)
