@@ -71,17 +71,22 @@ class NoAnswerError(LinkError):
 
 
 class DeviceError(NestlingError):
-    """The device refused a request.
+    """A device refused a request, gave an answer that makes no sense, or cannot be had as asked.
 
     Args:
-        message: The device's reason.
-        group: SMP group that refuses; 64 is nestling's.
-        code: Its code; for group 64 the number of a code of `firmware/core/error.h`.
+        message: The reason.
+        group: SMP group that refused, 64 is nestling's; None when it is not known, or none did.
+        code: Its code, for group 64 the number of a code of `firmware/core/error.h`; None as above.
         hint: What the user can do about it.
     """
 
     def __init__(
-        self, message: str, *, group: int = 0, code: int = 0, hint: str | None = None
+        self,
+        message: str,
+        *,
+        group: int | None = None,
+        code: int | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.group = group
@@ -89,7 +94,10 @@ class DeviceError(NestlingError):
 
     def context(self) -> dict[str, object]:
         """Return the fields that are set, group and code first."""
-        return {"group": self.group, "code": self.code, **super().context()}
+        ours = {"group": self.group, "code": self.code}
+        return {
+            name: value for name, value in ours.items() if value is not None
+        } | super().context()
 
 
 class Code(IntEnum):

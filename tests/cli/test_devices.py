@@ -96,5 +96,7 @@ def test_words_that_make_no_sense_are_usage_errors(words: tuple[str, ...]) -> No
 
 
 def test_an_unknown_device_is_one_sentence(mini: Mini) -> None:
-    assert "nestling devices" in sentence("push", mini.bundle, "--device", "toaster")
+    words = sentence("push", mini.bundle, "--device", "toaster")
+    assert "nestling devices" in words
+    assert "code" not in words  # no device answered, so there is no code of one
     assert "toaster" in sentence("run", "--device", "sim:toaster")
