@@ -20,7 +20,8 @@ from nestling.partition.cut import Cut, StageCut, StageKey, cut
 from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import Scheme, get_scheme
 from nestling.targets.pool import Job, Progress, StaticJob, lower_whole_all, quantize_all
-from nestling.targets.target import Work, get_target
+from nestling.targets.registry import get_target
+from nestling.targets.target import Work
 
 Quality = Mapping[str, Mapping[str, float]]
 """Path name -> metric name -> value."""
@@ -62,13 +63,14 @@ def export_bundle(
     progress: Progress | None = None,
     name: str | None = None,
     reference_dir: Path | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Export every stage of ``supernet`` and its named paths into one ``.nest`` file.
 
     Args:
         supernet: trained; left unchanged.
         out_path: written through a temporary file and a rename.
-        target: a name in :data:`nestling.targets.target.TARGETS`.
+        target: a name in :func:`nestling.targets.registry.list_targets`.
         scheme: a name in :data:`nestling.quantize.schemes.SCHEMES`.
         calibration: real inputs, each a tuple of tensors ``[batch, ...]``, for static schemes.
         paths: named paths, small to large; default ``supernet.space.named``. A scheme that nests
@@ -79,13 +81,15 @@ def export_bundle(
         quality: figures of each path to keep in the bundle.
         progress: told about each finished step.
         name: of the model in the bundle; default the file's stem.
-        reference_dir: where to keep the programs that a Cortex-M's plans can be held against.
+        reference_dir: where to keep one program a stage that the target can execute alone.
+        options: of the target, see its description.
 
     Raises:
         ModelError: the model cannot be cut as asked; names the module.
         PathError: a path in ``paths`` does not exist in the supernet.
-        ExportError: unknown scheme or target, missing calibration, or a stage that cannot be
-            lowered.
+        ExportError: unknown scheme, target or option, missing calibration, or a stage that cannot
+            be lowered.
+        TargetError: a package that the target needs is not installed; names it.
     """
     chosen = get_scheme(scheme)
     compiler = get_target(target)
@@ -110,6 +114,7 @@ def export_bundle(
             cache_dir,
             progress,
             reference_dir,
+            options=compiler.description.resolve_options((options or {}).items()),
         )
     )
     programs = lowered.programs

@@ -22,6 +22,7 @@ from nestling.cli.push import command as push
 from nestling.cli.run import command as run
 from nestling.cli.sign import command as sign
 from nestling.cli.simulate import command as simulate
+from nestling.cli.targets import command as targets
 from nestling.cli.train import command as train
 from nestling.cli.verify import command as verify
 
@@ -35,6 +36,7 @@ def main() -> None:
 for _command in (
     demo,
     train,
+    targets,
     export,
     compile_plan,
     inspect,

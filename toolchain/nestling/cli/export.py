@@ -10,8 +10,14 @@ import click
 if TYPE_CHECKING:
     from nestling.cli.sources import Source
 
-TARGETS = ("xnnpack", "cortex-m55", "cortex-m4", "cortex-m7", "cortex-m33")
-SCHEMES = ("fp32", "int8-static", "int8-dynamic", "int4-group32", "int8-nibble")
+
+def read_options(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """Read `name=value` pairs."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise click.BadParameter(f"{name!r} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
 
 
 def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -35,16 +41,17 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     type=click.Path(path_type=Path, dir_okay=False),
     help="The bundle; default: SOURCE's name with .nest in the current folder.",
 )
-@click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True)
 @click.option(
-    "--scheme",
-    type=click.Choice(SCHEMES),
-    help="Default: fp32, and int8-static for a Cortex-M, which runs nothing else.",
+    "--target", default="xnnpack", show_default=True, help="See `nestling targets` for all."
+)
+@click.option("--scheme", help="Of quantisation; default: the target's first.")
+@click.option(
+    "--option", "options", multiple=True, callback=read_options, help="NAME=VALUE, of the target."
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Real inputs for int8-static: an .npz file, one array an input, first axis the sample. "
+    help="Real inputs for static schemes: an .npz file, one array an input, first axis the sample. "
     "Supernets of a recipe use its training data when this is not given.",
 )
 @click.option("--paths", "paths_text", help="Named paths to keep, small to large: tiny,base,full.")
@@ -68,8 +75,8 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     "--reference",
     "keep_references",
     is_flag=True,
-    help="Also keep, in OUTPUT.reference/, the ExecuTorch programs that a Cortex-M's plans were "
-    "compiled from: what its answers can be held against.",
+    help="Also keep, in OUTPUT.reference/, each stage as a file that the target can execute alone: "
+    "what the bundle's answers can be held against.",
 )
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -78,6 +85,7 @@ def command(
     output: Path | None,
     target: str,
     scheme: str | None,
+    options: dict[str, str],
     calibration: Path | None,
     paths_text: str | None,
     jobs: int,
@@ -101,11 +109,16 @@ def command(
     from nestling.cli.progress import progress_bar
     from nestling.cli.sources import load_source
     from nestling.export import export_bundle
+    from nestling.quantize.schemes import get_scheme
+    from nestling.targets.registry import describe_target
 
+    description = describe_target(target)
+    scheme = scheme or description.schemes[0]
+    static = get_scheme(scheme).needs_calibration
+    description.require("export")
     loaded = load_source(source, builder=builder, widths=widths, depths=depths, positions=positions)
     supernet = loaded.supernet
-    scheme = scheme or ("fp32" if target == "xnnpack" else "int8-static")
-    samples = _find_samples(loaded, calibration) if scheme == "int8-static" else None
+    samples = _find_samples(loaded, calibration) if static else None
     bundle = output or Path(f"{loaded.name}.nest")
     with progress_bar("export", quiet=quiet or as_json) as advance:
         report = export_bundle(
@@ -121,6 +134,7 @@ def command(
             progress=advance,
             name=name or loaded.name,
             reference_dir=Path(f"{bundle}.reference") if keep_references else None,
+            options=options,
         )
     if key is not None:
         from nestling.bundle.signing import sign

@@ -17,11 +17,12 @@ class Scheme:
     Attributes:
         name: as users and bundles spell it.
         weight_bits: bits of one weight at full precision.
-        activations: ``"float"`` stays fp32; ``"dynamic"`` is int8 with ranges taken from every
-            token at run time; ``"static"`` is int8 with ranges taken from calibration data.
+        activations: ``"float"`` is as wide as the weights; ``"dynamic"`` has integers with ranges
+            taken from every token at run time; ``"static"`` with ranges from calibration data.
         group_size: weights that share one scale along the input axis; ``None`` is a whole row.
         bit_levels: precisions that one set of weights can run at, smallest first. More than one
             makes bits a nested axis: the first level's bytes suffice for the first precision.
+        activation_bits: bits of one activation where activations are integers.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Scheme:
     activations: Activations
     group_size: int | None = None
     bit_levels: tuple[int, ...] = ()
+    activation_bits: int = 8
 
     @property
     def needs_calibration(self) -> bool:
@@ -50,10 +52,13 @@ SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
         Scheme("fp32", 32, "float"),
+        Scheme("fp16", 16, "float"),
         Scheme("int8-static", 8, "static"),
         Scheme("int8-dynamic", 8, "dynamic"),
         Scheme("int4-group32", 4, "dynamic", group_size=32),
         Scheme("int8-nibble", 8, "dynamic", bit_levels=(4, 8)),
+        Scheme("w8a16", 8, "static", activation_bits=16),
+        Scheme("w4a16", 4, "static", activation_bits=16),
     )
 }
 

@@ -1,27 +1,40 @@
 """What a target is: it turns the pieces of a supernet into programs.
 
-One target is one module or package with a class of this form; :func:`get_target` knows them all.
+A target is two things. Its :class:`~nestling.targets.description.TargetDescription` says what it is
+and needs; :mod:`nestling.targets.registry` finds it. Its :class:`Target` is the compiler, imported
+when it is used. A minimal one, for a compiler that takes exported programs::
+
+    class AcmeTarget(Target):
+        def lower(self, work: Work) -> LoweredStages:
+            stages = work.pieces.stages
+            programs = {key: acme.lower(s.module, s.example_inputs) for key, s in stages.items()}
+            return LoweredStages(programs, work.pieces)
+
+Where its programs can be executed on this machine, :meth:`Target.open` says how.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from nestling.bundle.manifest import Note
 from nestling.elastic.supernet import Supernet
-from nestling.errors import ExportError
+from nestling.errors import TargetError
 from nestling.partition.cut import Cut, StageKey
 from nestling.quantize.schemes import Scheme
+from nestling.targets.description import Grain, TargetDescription
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.pool import Progress
 
-TARGETS = ("xnnpack", "cortex-m55", "cortex-m4", "cortex-m7", "cortex-m33")
-"""Names of all targets, as bundles and the command line spell them."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -38,8 +51,11 @@ class Work:
         jobs: processes that lower at once.
         cache_dir: of lowered programs; ``None`` is the default one.
         progress: told about each finished step.
-        reference_dir: where to keep the programs that the target's own can be held against;
-            ``None``: nowhere. Targets without such programs ignore it.
+        reference_dir: where to keep one file a stage, ``<stage>.<suffix>``, from which
+            :meth:`Target.open` can execute it alone, weights and all; ``None``: nowhere.
+        grain: how the pieces were cut.
+        options: a value for each option of the target's description; missing ones have their
+            default.
     """
 
     supernet: Supernet
@@ -52,6 +68,8 @@ class Work:
     cache_dir: Path | None
     progress: Progress | None
     reference_dir: Path | None = None
+    grain: Grain = "layer"
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,8 @@ class LoweredStages:
         pieces: the pieces with the tensors between them as the programs have them.
         method: of every program.
         packed: whether to store programs deflated; a device that reads them in place cannot.
-        meta: notes for the bundle.
+        meta: notes for the bundle. A figure that the compiler gives of a stage is the note
+            ``<stage>.<figure>``, with its unit: ``block3.w2.cycles``, ``stem.sram_bytes``.
     """
 
     programs: dict[StageKey | str, LoweredProgram]
@@ -73,10 +92,50 @@ class LoweredStages:
     meta: dict[str, Note] = field(default_factory=dict)
 
 
-class Target(Protocol):
-    """A kind of processor and what compiles for it."""
+@dataclass(frozen=True)
+class StageRun:
+    """What executing one stage gave.
 
-    name: str
+    Attributes:
+        outputs: for each sample, the tensors that the stage returned.
+        run_us: median time of one run; ``None`` where time means nothing, as on a simulator.
+    """
+
+    outputs: list[tuple[NDArray, ...]]  # type: ignore[type-arg]
+    run_us: float | None
+
+
+class StageRunner(Protocol):
+    """Executes stages one by one, on whatever is nearest to the processor on this machine.
+
+    Attributes:
+        where: what that is, in words: ``"Hexagon v75 simulator (QAIRT 2.51)"``.
+    """
+
+    where: str
+
+    def run(self, stage: str, samples: Sequence[tuple[NDArray, ...]]) -> StageRun:  # type: ignore[type-arg]
+        """Run a stage on each sample, a tuple of the stage's inputs.
+
+        Raises:
+            EngineError: it could not be loaded or run; names the stage.
+        """
+
+
+class Target(ABC):
+    """A kind of processor and what compiles for it.
+
+    Args:
+        description: what is known of it without this class.
+    """
+
+    def __init__(self, description: TargetDescription) -> None:
+        self.description = description
+
+    @property
+    def name(self) -> str:
+        """As bundles spell it."""
+        return self.description.name
 
     def check(self, scheme: Scheme) -> None:
         """Refuse a scheme that the target cannot run.
@@ -84,27 +143,26 @@ class Target(Protocol):
         Raises:
             ExportError: it cannot.
         """
+        self.description.check_scheme(scheme)
 
+    @abstractmethod
     def lower(self, work: Work) -> LoweredStages:
         """Quantise what is left to quantise, and lower every stage.
+
+        An operator that the target's delegate does not take stays in the program and runs on the
+        CPU; :attr:`LoweredProgram.portable` lists it.
 
         Raises:
             ExportError: a stage cannot be lowered; names it.
         """
 
+    def open(self, reference_dir: Path) -> AbstractContextManager[StageRunner]:
+        """Execute stages here, from what :meth:`lower` left in ``Work.reference_dir``.
 
-def get_target(name: str) -> Target:
-    """Look a target up; its compiler is imported only now.
-
-    Raises:
-        ExportError: there is none of that name.
-    """
-    if name == "xnnpack":
-        from nestling.targets.xnnpack_stages import XnnpackTarget
-
-        return XnnpackTarget()
-    if name in TARGETS:
-        from nestling.targets.cortex_m.stages import CortexMTarget
-
-        return CortexMTarget(name)
-    raise ExportError("unknown target", expected=" or ".join(TARGETS), actual=name)
+        Raises:
+            TargetError: nothing on this machine executes them; says why.
+        """
+        raise TargetError(
+            f"programs for {self.name} are not executed stage by stage",
+            expected=self.description.executed,
+        )

@@ -7,19 +7,12 @@ from torch import nn
 from nestling.partition.calibrate import record_inputs
 from nestling.partition.cut import StageKey
 from nestling.partition.modules import FusedPath
-from nestling.quantize.schemes import Scheme
 from nestling.targets.pool import Job, StaticJob, lower_all, quantize_all
-from nestling.targets.target import LoweredStages, Work
-from nestling.targets.xnnpack import TARGET
+from nestling.targets.target import LoweredStages, Target, Work
 
 
-class XnnpackTarget:
-    """The mobile CPU, see :class:`nestling.targets.target.Target`."""
-
-    name = TARGET
-
-    def check(self, scheme: Scheme) -> None:
-        """Accept all schemes."""
+class XnnpackTarget(Target):
+    """The mobile CPU."""
 
     def lower(self, work: Work) -> LoweredStages:
         """Lower all stages, and the named paths in one piece where that is asked for."""

@@ -16,12 +16,12 @@ from nestling.bundle.manifest import Note
 from nestling.errors import ExportError
 from nestling.partition.calibrate import Samples, record_inputs
 from nestling.partition.cut import Cut, StageKey
-from nestling.quantize.schemes import Scheme
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.cortex_m.compiler import CompiledPlan, compile_program
 from nestling.targets.cortex_m.cores import Isa, get_core, representative
 from nestling.targets.cortex_m.grids import Grid, stream_grids
 from nestling.targets.cortex_m.program import read_program
+from nestling.targets.description import TargetDescription
 from nestling.targets.lowered import (
     SYMBOL_PREFIX_LENGTH,
     ExternalConstant,
@@ -30,7 +30,7 @@ from nestling.targets.lowered import (
 )
 from nestling.targets.pool import named, run_jobs
 from nestling.targets.structure import content_digest, tensor_bytes
-from nestling.targets.target import LoweredStages, Work
+from nestling.targets.target import LoweredStages, Target, Work
 
 SAMPLES = 64
 """Recorded inputs that ranges are taken from."""
@@ -60,21 +60,12 @@ class StageJob:
     target: str
 
 
-class CortexMTarget:
-    """Cortex-M cores, see :class:`nestling.targets.target.Target`."""
+class CortexMTarget(Target):
+    """Cortex-M cores; static int8 alone, since kernels for small cores have no other arithmetic."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._core = get_core(name)
-
-    def check(self, scheme: Scheme) -> None:
-        """Accept static int8 alone: kernels for small cores have no other arithmetic."""
-        if scheme.activations != "static" or scheme.weight_bits != 8:
-            raise ExportError(
-                f"{self.name} runs statically quantised int8 models only",
-                expected="scheme int8-static",
-                actual=scheme.name,
-            )
+    def __init__(self, description: TargetDescription) -> None:
+        super().__init__(description)
+        self._core = get_core(description.name)
 
     def lower(self, work: Work) -> LoweredStages:
         """Lower all stages; fused paths would only store more plans and are not made."""

@@ -1,0 +1,84 @@
+"""`nestling targets`: what can be compiled for, and what is missing for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from nestling.targets.description import TargetDescription
+
+
+@click.command("targets")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def command(as_json: bool) -> None:
+    """List the targets that bundles can be exported for, with what each needs.
+
+    Other packages may bring more: entry points of the group nestling.targets.
+    """
+    from nestling.targets.registry import list_targets
+
+    targets = list(list_targets().values())
+    if as_json:
+        click.echo(json.dumps([_as_dict(target) for target in targets], indent=1))
+    else:
+        _print(targets)
+
+
+def _as_dict(target: TargetDescription) -> dict[str, object]:
+    return {
+        "target": target.name,
+        "family": target.family,
+        "processor": target.processor,
+        "grain": target.grain,
+        "schemes": list(target.schemes),
+        "exports_here": not target.missing("export"),
+        "runs_here": not target.missing("run"),
+        "executed": target.executed,
+        "extra": target.extra,
+        "needs": [
+            {
+                "what": need.what,
+                "kind": need.kind,
+                "purpose": need.purpose,
+                "environment": need.environment,
+                "found": need.found(),
+                "remedy": target.remedy(need),
+            }
+            for need in target.requirements
+        ],
+        "options": [
+            {
+                "name": option.name,
+                "help": option.help,
+                "default": option.default,
+                "choices": list(option.choices),
+            }
+            for option in target.options
+        ],
+    }
+
+
+def _print(targets: Sequence[TargetDescription]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for name in ("target", "processor", "grain", "schemes", "executed here", "ready", "missing"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("target", "schemes"))
+    for target in targets:
+        missing = {need.what: target.remedy(need) for need in target.missing("run")}
+        ready = "yes" if not missing else "no" if target.missing("export") else "export"
+        table.add_row(
+            target.name,
+            target.processor,
+            target.grain,
+            "\n".join(target.schemes),
+            target.executed,
+            ready,
+            "\n".join(f"{what}: {remedy}" for what, remedy in missing.items()),
+        )
+    Console().print(table)
