@@ -15,10 +15,12 @@ from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
 from nestling.errors import ExportError
 from nestling.packing import PackReport, PathPlan, pack
+from nestling.partition.blocks import cut_blocks
 from nestling.partition.calibrate import Samples, record_inputs
 from nestling.partition.cut import Cut, StageCut, StageKey, cut
 from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import Scheme, get_scheme
+from nestling.targets.description import Grain
 from nestling.targets.pool import Job, Progress, StaticJob, lower_whole_all, quantize_all
 from nestling.targets.registry import get_target
 from nestling.targets.target import Work
@@ -64,6 +66,7 @@ def export_bundle(
     name: str | None = None,
     reference_dir: Path | None = None,
     options: Mapping[str, str] | None = None,
+    grain: Grain | None = None,
 ) -> ExportReport:
     """Export every stage of ``supernet`` and its named paths into one ``.nest`` file.
 
@@ -83,6 +86,7 @@ def export_bundle(
         name: of the model in the bundle; default the file's stem.
         reference_dir: where to keep one program a stage that the target can execute alone.
         options: of the target, see its description.
+        grain: how to cut; default the target's own.
 
     Raises:
         ModelError: the model cannot be cut as asked; names the module.
@@ -100,7 +104,8 @@ def export_bundle(
         )
     for subnet in (paths or {}).values():
         supernet.space.check(subnet)
-    pieces = cut(supernet, chosen)
+    grain = grain or compiler.description.grain
+    pieces = cut_blocks(supernet, chosen) if grain == "block" else cut(supernet, chosen)
     plans = _plan_paths(supernet, pieces, chosen, paths)
     lowered = compiler.lower(
         Work(
@@ -114,7 +119,8 @@ def export_bundle(
             cache_dir,
             progress,
             reference_dir,
-            options=compiler.description.resolve_options((options or {}).items()),
+            grain,
+            compiler.description.resolve_options((options or {}).items()),
         )
     )
     programs = lowered.programs

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from nestling.bundle.manifest import Note, SlotRole
+from nestling.bundle.manifest import Note
 from nestling.bundle.writer import BundleBuilder
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
@@ -145,20 +143,15 @@ class _Packer:
         self.stages: dict[StageKey, int] = {}
         self._sizes: dict[StageKey, dict[str, int]] = {}
         self._homes: dict[str, str] = {}
-        self._streams: dict[tuple[str, tuple[int, ...]], int] = {}
-        stem = next(iter(pieces.stages.values()))
-        self._inputs = [
-            self._add_slot(n, t, "input")
-            for n, t in zip(supernet.input_names, stem.example_inputs, strict=True)
-        ]
-        self._context = [self._add_slot(n, t, "internal") for n, t in pieces.context.items()]
-        self._output = self._add_slot(supernet.output_name, pieces.output, "output")
-        self._last = len(supernet.chain) + 1
-        layers = [block.layer for block in supernet.chain]
-        builder.add_position("stem", layer=0, required=True)
-        for block in supernet.chain:
-            builder.add_position(block.name, layer=block.layer, required=not block.skippable)
-        builder.add_position("head", layer=max(layers), required=True)
+        self._wires = pieces.wires()
+        self._slots = {
+            name: builder.add_slot(
+                name, TORCH_DTYPES[slot.tensor.dtype], slot.tensor.shape, slot.role
+            )
+            for name, slot in self._wires.slots.items()
+        }
+        for position in pieces.positions:
+            builder.add_position(position.name, layer=position.layer, required=position.required)
         for bits in scheme.levels:
             for level in range(1, supernet.space.levels + 1):
                 builder.add_section(self._section(level, bits), "blob", level)
@@ -170,8 +163,8 @@ class _Packer:
             cut.name,
             program=self._add_program(program),
             first=key.position,
-            inputs=self._slots_before(key.position),
-            outputs=self._slots_after(key.position),
+            inputs=[self._slots[name] for name in self._wires.reads[key]],
+            outputs=[self._slots[name] for name in self._wires.writes[key]],
             bindings=self._bind(program, self._section(key.level, key.bits)),
             level=key.level,
             bits=key.bits,
@@ -185,13 +178,14 @@ class _Packer:
 
     def add_fused_stage(self, plan: PathPlan, program: LoweredProgram) -> int:
         """Add the stage that runs a whole path; return its index."""
+        ends = self.pieces.ends
         return self.builder.add_stage(
             f"path.{plan.name}",
             program=self._add_program(program),
             first=0,
-            last=self._last,
-            inputs=self._inputs,
-            outputs=[self._output],
+            last=len(self.pieces.positions) - 1,
+            inputs=[self._slots[name] for name in ends.inputs],
+            outputs=[self._slots[ends.output_name]],
             bindings=self._bind(program, UNSHARED_SECTION),
             level=max(plan.subnet.levels),
             bits=plan.bits,
@@ -230,29 +224,6 @@ class _Packer:
         """Name of the blob that ``level`` adds, the lower nibbles in blobs of their own."""
         name = "core" if level == 1 else f"level{level}"
         return name if bits == self.scheme.levels[0] else f"{name}.low"
-
-    def _slots_before(self, position: int) -> list[int]:
-        if position == 0:
-            return self._inputs
-        return [self._stream(position - 1), *self._context]
-
-    def _slots_after(self, position: int) -> list[int]:
-        if position == self._last:
-            return [self._output]
-        if position == 0:
-            return [self._stream(0), *self._context]
-        return [self._stream(position)]
-
-    def _stream(self, border: int) -> int:
-        """Slot of the stream behind position ``border``; equal shapes share one."""
-        tensor = self.pieces.streams[border]
-        shape = (TORCH_DTYPES[tensor.dtype], tuple(tensor.shape))
-        if shape not in self._streams:
-            self._streams[shape] = self._add_slot(f"x{len(self._streams)}", tensor, "internal")
-        return self._streams[shape]
-
-    def _add_slot(self, name: str, tensor: Tensor, role: SlotRole) -> int:
-        return self.builder.add_slot(name, TORCH_DTYPES[tensor.dtype], tensor.shape, role)
 
 
 def _constant_key(data: bytes, layout: TensorLayout | None) -> str:

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from nestling.cli.sources import Source
+    from nestling.targets.description import Grain
 
 
 def read_options(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
@@ -43,6 +44,11 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
 )
 @click.option(
     "--target", default="xnnpack", show_default=True, help="See `nestling targets` for all."
+)
+@click.option(
+    "--grain",
+    type=click.Choice(["layer", "block"]),
+    help="A stage is a layer at a width, or what one width adds; default: the target's.",
 )
 @click.option("--scheme", help="Of quantisation; default: the target's first.")
 @click.option(
@@ -84,6 +90,7 @@ def command(
     source: Path,
     output: Path | None,
     target: str,
+    grain: Grain | None,
     scheme: str | None,
     options: dict[str, str],
     calibration: Path | None,
@@ -135,6 +142,7 @@ def command(
             name=name or loaded.name,
             reference_dir=Path(f"{bundle}.reference") if keep_references else None,
             options=options,
+            grain=grain,
         )
     if key is not None:
         from nestling.bundle.signing import sign

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet, split_stem
+from nestling.partition.cut import Cut, StageKey
 
 Samples = tuple[tuple[Tensor, ...], ...]
 
@@ -37,9 +39,7 @@ def record_inputs(
         a sampled subnet skips has fewer.
     """
     rng = random.Random(seed)
-    examples = [
-        tuple(t[i : i + 1] for t in batch) for batch in batches for i in range(len(batch[0]))
-    ][:samples]
+    examples = _single_examples(batches, samples)
     positions = len(supernet.blocks) + 2
     recorded: list[list[tuple[Tensor, ...]]] = [[] for _ in range(positions)]
     training = supernet.training
@@ -59,3 +59,72 @@ def record_inputs(
     supernet.select(full)
     supernet.train(training)
     return [tuple(inputs) for inputs in recorded]
+
+
+def record_stage_inputs(
+    supernet: Supernet,
+    pieces: Cut,
+    batches: Sequence[tuple[Tensor, ...]],
+    *,
+    samples: int = 32,
+    seed: int = 0,
+) -> list[Samples]:
+    """Record what enters each position of the pieces, whatever their grain.
+
+    Whole layers see what :func:`record_inputs` records; other pieces are run
+    themselves, for subnets drawn in the same way.
+
+    Args:
+        supernet: of the pieces.
+        pieces: with float modules.
+        batches: see :func:`record_inputs`.
+        samples: how many examples to use at most.
+        seed: of the subnets drawn.
+
+    Returns:
+        The inputs of each recorded example by position; a position that a sampled subnet skips has
+        fewer.
+    """
+    if type(pieces) is Cut:
+        return record_inputs(supernet, batches, samples=samples, seed=seed)
+    rng = random.Random(seed)
+    examples = _single_examples(batches, samples)
+    recorded: list[list[tuple[Tensor, ...]]] = [[] for _ in pieces.positions]
+    space = supernet.space
+    with torch.no_grad():
+        for index, example in enumerate(examples):
+            full = 2 * index < len(examples)
+            _record(pieces, space.full() if full else space.sample(rng), example, recorded)
+        for subnet in space.enumerate_uniform() if examples else ():
+            if not all(recorded[key.position] for key in _chain(pieces, subnet)):
+                _record(pieces, subnet, examples[0], recorded)
+    return [tuple(inputs) for inputs in recorded]
+
+
+def _chain(pieces: Cut, subnet: Subnet) -> list[StageKey]:
+    return pieces.chain(subnet, max(key.bits for key in pieces.stages))
+
+
+def _record(
+    pieces: Cut,
+    subnet: Subnet,
+    example: tuple[Tensor, ...],
+    recorded: list[list[tuple[Tensor, ...]]],
+) -> None:
+    """Run a subnet's stages, and append what enters each."""
+    wires = pieces.wires()
+    held = dict(zip(pieces.ends.inputs, example, strict=True))
+    for key in _chain(pieces, subnet):
+        inputs = tuple(held[name] for name in wires.reads[key])
+        recorded[key.position].append(inputs)
+        outputs = pieces.stages[key].module(*inputs)
+        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+        held.update(zip(wires.writes[key], outputs, strict=True))
+
+
+def _single_examples(
+    batches: Sequence[tuple[Tensor, ...]], samples: int
+) -> list[tuple[Tensor, ...]]:
+    return [tuple(t[i : i + 1] for t in batch) for batch in batches for i in range(len(batch[0]))][
+        :samples
+    ]

@@ -74,3 +74,70 @@ class FusedPath(nn.Module):
             x = block(x, *context)
         y: Tensor = self.head(x, *context)
         return y
+
+
+class FirstBlock(nn.Module):
+    """The first level of a layer, as a stage of its own.
+
+    Args:
+        prepare: ``(x, *context) -> h``.
+        part: ``(h, *context) -> `` a summand.
+        add_input: whether ``x`` is added to the summand here.
+        keep_prepared: whether ``h`` is given out too, for the levels that follow.
+    """
+
+    def __init__(
+        self, prepare: nn.Module, part: nn.Module, *, add_input: bool, keep_prepared: bool
+    ) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.part = part
+        self.add_input = add_input
+        self.keep_prepared = keep_prepared
+
+    def forward(self, x: Tensor, *context: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the sum so far, and what later levels start from."""
+        h = self.prepare(x, *context)
+        total: Tensor = self.part(h, *context)
+        if self.add_input:
+            total = x + total
+        return (total, h) if self.keep_prepared else total
+
+
+class NextBlock(nn.Module):
+    """A further level of a layer, as a stage of its own.
+
+    Args:
+        part: ``(h, *context) -> `` a summand.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, total: Tensor, h: Tensor, *context: Tensor) -> Tensor:
+        """Return the sum with this level in it."""
+        y: Tensor = total + self.part(h, *context)
+        return y
+
+
+class Closing(nn.Module):
+    """What follows the sum over the levels of a layer: ``post(x + finish(total))``.
+
+    Args:
+        finish: applied to the sum.
+        post: applied last.
+    """
+
+    def __init__(self, finish: nn.Module, post: nn.Module) -> None:
+        super().__init__()
+        self.finish = finish
+        self.post = post
+
+    def forward(self, total: Tensor, *x: Tensor) -> Tensor:
+        """Close a layer; ``x`` is its input where it is residual, else it is not given."""
+        y: Tensor = self.finish(total)
+        for residual in x:
+            y = residual + y
+        out: Tensor = self.post(y)
+        return out.clone() if out is total else out  # a program cannot give its input out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from nestling.partition.calibrate import record_inputs
+from nestling.partition.calibrate import record_stage_inputs
 from nestling.partition.cut import StageKey
 from nestling.partition.modules import FusedPath
 from nestling.targets.pool import Job, StaticJob, lower_all, quantize_all
@@ -20,7 +20,9 @@ class XnnpackTarget(Target):
         keys: list[StageKey | str] = []
         jobs: list[Job] = []
         stages = work.pieces.stages
-        for name, chain in (work.chains if work.fused else {}).items():
+        # At block grain a path in one piece would be made of other blocks than its stages.
+        fused_paths = work.chains if work.fused and work.grain == "layer" else {}
+        for name, chain in fused_paths.items():
             # largest jobs first, so that no process idles at the end
             stem, *blocks, head = (modules[key] for key in chain)
             fused = FusedPath(stem, blocks, head).eval()
@@ -41,7 +43,7 @@ def _quantize(work: Work) -> dict[StageKey, nn.Module]:
     modules: dict[StageKey, nn.Module] = {key: stage.module for key, stage in stages.items()}
     if work.scheme.activations != "static":
         return modules
-    samples = record_inputs(work.supernet, work.calibration)
+    samples = record_stage_inputs(work.supernet, work.pieces, work.calibration)
     static = [StaticJob(s.name, s.module, samples[k.position]) for k, s in stages.items()]
     quantized = quantize_all(
         static, processes=work.jobs, cache_dir=work.cache_dir, progress=work.progress
