@@ -127,6 +127,8 @@ def structure_digest(program: ExportedProgram) -> bytes:
         value = node.meta.get("val")
         if node.op == "placeholder" and isinstance(value, Tensor):
             digest.update(repr([node.name, value.dtype, tuple(value.shape)]).encode())
+            if not value.is_contiguous():  # the same code in another memory order
+                digest.update(repr(value.stride()).encode())
     weights = dict(_weights(program))
     for name, tensor in _tensors(program):
         if name not in weights:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from nestling.partition.calibrate import record_stage_inputs
 from nestling.partition.cut import StageKey
 from nestling.partition.modules import FusedPath
+from nestling.targets.memory_order import keep_channels_innermost
 from nestling.targets.pool import Job, StaticJob, lower_all, quantize_all
 from nestling.targets.target import LoweredStages, Target, Work
 
@@ -16,6 +19,7 @@ class XnnpackTarget(Target):
 
     def lower(self, work: Work) -> LoweredStages:
         """Lower all stages, and the named paths in one piece where that is asked for."""
+        work = replace(work, pieces=keep_channels_innermost(work.pieces))
         modules = _quantize(work)
         keys: list[StageKey | str] = []
         jobs: list[Job] = []
