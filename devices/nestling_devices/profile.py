@@ -6,7 +6,8 @@
     title = "Board X, 600 MHz"   # for people
     transport = "serial"         # how the harness reaches it
     architecture = "cortex-m7"
-    targets = ["cortex-m7"]      # bundle targets that run there, best first
+    targets = ["cortex-m7"]      # bundle targets that its processor runs, best first
+    accelerators = []            # those of what is beside the processor; none: leave it out
     cores = 1                    # 0: as many as the machine reports
     clock_hz = 600_000_000       # 0: not fixed
 
@@ -182,7 +183,9 @@ class DeviceProfile:
         title: One line for people.
         transport: One of `TRANSPORTS`.
         architecture: Processor family, e.g. `aarch64`; `native` is the machine that runs this.
-        targets: Bundle targets that run there, best first.
+        targets: Bundle targets that its processor runs, best first.
+        accelerators: Bundle targets of what is beside the processor, best first. `nestling split`
+            keeps them; the harness and the simulator know the processor alone.
         cores: Number of processor cores; 0 is as many as the machine reports.
         clock_hz: Core clock; 0 when it is not fixed.
         memory: Regions, fastest first; empty when an operating system hands memory out.
@@ -208,6 +211,7 @@ class DeviceProfile:
     power: Power | None = None
     thermal: Thermal | None = None
     battery_wh: float | None = None
+    accelerators: tuple[str, ...] = ()
 
     def total_bytes(self, kind: str) -> int | None:
         """Return the size of all regions of a kind, None when the profile has no regions at all."""

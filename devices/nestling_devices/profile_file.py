@@ -105,6 +105,7 @@ def _profile(table: Table) -> DeviceProfile:
         power=_power(table),
         thermal=thermal,
         battery_wh=_battery(table),
+        accelerators=table.texts("accelerators", optional=True),
     )
     table.finish()
     if thermal is not None:

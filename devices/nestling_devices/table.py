@@ -111,13 +111,15 @@ class Table:
             )
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Take a list of non-empty, distinct strings.
+    def texts(self, key: str, *, optional: bool = False) -> tuple[str, ...]:
+        """Take a list of non-empty, distinct strings; one that is optional may be missing or empty.
 
         Raises:
             ProfileError: It is missing, not such a list, or empty.
         """
-        values: list[Any] = self._take(key, list)
+        values: list[Any] = self._take(key, list, [] if optional else _MISSING)
+        if optional and not values:
+            return ()
         for index, value in enumerate(values):
             if not isinstance(value, str) or not value:
                 raise ProfileError(

@@ -42,7 +42,7 @@ int nst_bundle_prefix(const void *data, size_t size, nst_prefix *out, nst_error 
     out->manifest_bytes = load_u64(at + 16);
     out->total_bytes = load_u64(at + 24);
     memcpy(out->manifest_sha256, at + 32, NST_HASH_BYTES);
-    if (out->format_version != NST_FORMAT_VERSION) {
+    if (out->format_version == 0 || out->format_version > NST_FORMAT_VERSION) {
         return fail_prefix(err, NST_E_VERSION, NST_FORMAT_VERSION, out->format_version,
                            out->format_version > NST_FORMAT_VERSION
                                ? "the bundle is of a newer format version"

@@ -32,7 +32,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-#define NST_FORMAT_VERSION 1u
+#define NST_FORMAT_VERSION 2u /* the newest; a reader takes all from 1 on */
 #define NST_PREFIX_BYTES 64u
 #define NST_HASH_BYTES 32u           /* SHA-256 */
 #define NST_SECTION_ALIGNMENT 16384u /* of sections in the file, bytes */
@@ -50,6 +50,7 @@ extern "C" {
 #define NST_MAX_POSITIONS 4096u
 #define NST_MAX_STAGES 8192u
 #define NST_MAX_PATHS 1024u
+#define NST_MAX_TARGETS 16u
 
 #define NST_NONE UINT32_MAX /* "no such index", as in nst_path_info.fused */
 
@@ -123,6 +124,7 @@ typedef struct nst_slot_info {
     nst_role role;
     uint32_t rank;                /* 0 for a scalar */
     uint32_t shape[NST_MAX_DIMS]; /* each at least 1 */
+    uint32_t append;              /* the state slot whose next rows it is, or NST_NONE */
     uint64_t bytes;               /* product of shape x size of dtype */
 } nst_slot_info;
 
@@ -147,6 +149,7 @@ typedef struct nst_program_info {
         unpacked_bytes; /* of the .pte inside the zlib stream that is stored; 0: stored as it is */
     const uint8_t *data;
     nst_text method;
+    nst_text target; /* what it was lowered for; empty: the bundle's target, see core/targets.h */
 } nst_program_info;
 
 typedef struct nst_position_info {
@@ -203,7 +206,7 @@ typedef struct nst_note {
 typedef struct nst_bundle_info {
     nst_text name;
     nst_text producer;        /* program and version that wrote the bundle */
-    nst_text target;          /* "xnnpack" */
+    nst_text target;          /* of programs that name none of their own: "xnnpack" */
     nst_text scheme;          /* "fp32", "int8-static", ... */
     nst_text family;          /* "vit", "bert", "mobilenet_v2", "llama", "custom" */
     nst_list meta;            /* free notes: nst_list_next_note */

@@ -110,6 +110,10 @@ static int check_slots(const nst_bundle *bundle, uint32_t i, nst_stage_info stag
         if (nst_bundle_slot(bundle, slot, &info) != NST_OK || info.role == NST_INPUT) {
             return fail_stage(err, i, stage.name, 0, slot, "the stage writes an input slot");
         }
+        if (nst_is_appended(bundle, slot)) {
+            return fail_stage(err, i, stage.name, 0, slot,
+                              "the stage writes a slot that rows are appended to");
+        }
         if ((written[slot / 8] & bit) != 0) {
             return fail_stage(err, i, stage.name, 0, slot, "the stage writes a slot twice");
         }
@@ -197,6 +201,9 @@ int nst_check_references(const nst_bundle *bundle, nst_error *err) {
     for (uint32_t i = 0; code == NST_OK && i < bundle->count[NST_PROGRAMS]; i++) {
         code = nst_read_program(bundle, i, &program, err);
     }
+    if (code == NST_OK) {
+        code = nst_check_appends(bundle, err);
+    }
     for (uint32_t i = 0; code == NST_OK && i < bundle->count[NST_STAGES]; i++) {
         code = nst_read_stage(bundle, i, &stage, err);
         if (code == NST_OK) {
@@ -205,6 +212,9 @@ int nst_check_references(const nst_bundle *bundle, nst_error *err) {
         if (code == NST_OK) {
             code = check_bindings(bundle, i, stage, err);
         }
+    }
+    if (code == NST_OK) {
+        code = nst_check_targets(bundle, err);
     }
     for (uint32_t i = 0; code == NST_OK && i < bundle->count[NST_PATHS]; i++) {
         code = check_path(bundle, i, &path, err);

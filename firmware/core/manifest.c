@@ -67,6 +67,7 @@ bool nst_decode_slot(nst_cursor *cursor, nst_slot_info *out) {
     out->rank = (uint32_t)entry.slot_shape_dim_m_count;
     memset(out->shape, 0, sizeof out->shape);
     memcpy(out->shape, entry.slot_shape_dim_m, out->rank * sizeof out->shape[0]);
+    out->append = entry.slot_append_present ? entry.slot_append.slot_append : NST_NONE;
     return name_of(entry.slot_name, &out->name) &&
            tensor_bytes(out->dtype, out->shape, out->rank, &out->bytes);
 }
@@ -116,6 +117,11 @@ bool nst_decode_program(nst_cursor *cursor, nst_program_info *out) {
     out->offset = entry.program_offset;
     out->size = entry.program_size;
     out->data = NULL;
+    out->target = (nst_text){NULL, 0};
+    if (entry.program_target_present &&
+        !name_of(entry.program_target.program_target, &out->target)) {
+        return false;
+    }
     out->unpacked_bytes =
         entry.program_unpacked_present ? entry.program_unpacked.program_unpacked : 0;
     if (entry.program_unpacked_present &&

@@ -21,6 +21,15 @@ int nst_check_layout(const nst_bundle *bundle, nst_error *err);
 /* bundle_check.c: every index points at an entry, every stage and path makes sense. */
 int nst_check_references(const nst_bundle *bundle, nst_error *err);
 
+/* appends.c: slots that are rows of a state slot fit it. */
+int nst_check_appends(const nst_bundle *bundle, nst_error *err);
+
+/* appends.c: whether some slot is rows of this one. */
+bool nst_is_appended(const nst_bundle *bundle, uint32_t slot);
+
+/* targets.c: programs name targets as SPEC.md says, and stages that stand in for each other agree. */
+int nst_check_targets(const nst_bundle *bundle, nst_error *err);
+
 /* bundle_check.c: entry `i` with all its indexes in range. The caller has checked `i`. */
 int nst_read_constant(const nst_bundle *bundle, uint32_t i, nst_constant_info *out, nst_error *err);
 int nst_read_program(const nst_bundle *bundle, uint32_t i, nst_program_info *out, nst_error *err);

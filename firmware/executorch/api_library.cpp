@@ -20,6 +20,7 @@ constexpr NamedSize kSizes[] = {
     {"nst_bundle_info", sizeof(nst_bundle_info)},
     {"nst_constant_info", sizeof(nst_constant_info)},
     {"nst_error", sizeof(nst_error)},
+    {"nst_fallback", sizeof(nst_fallback)},
     {"nst_hash_ops", sizeof(nst_hash_ops)},
     {"nst_list", sizeof(nst_list)},
     {"nst_memory", sizeof(nst_memory)},
@@ -28,6 +29,7 @@ constexpr NamedSize kSizes[] = {
     {"nst_path_info", sizeof(nst_path_info)},
     {"nst_path_report", sizeof(nst_path_report)},
     {"nst_path_view", sizeof(nst_path_view)},
+    {"nst_placement", sizeof(nst_placement)},
     {"nst_policy", sizeof(nst_policy)},
     {"nst_policy_cost", sizeof(nst_policy_cost)},
     {"nst_policy_params", sizeof(nst_policy_params)},
@@ -41,8 +43,10 @@ constexpr NamedSize kSizes[] = {
     {"nst_stage_info", sizeof(nst_stage_info)},
     {"nst_stage_stats", sizeof(nst_stage_stats)},
     {"nst_stage_view", sizeof(nst_stage_view)},
+    {"nst_target_view", sizeof(nst_target_view)},
     {"nst_tensor", sizeof(nst_tensor)},
     {"nst_text", sizeof(nst_text)},
+    {"nst_transfer", sizeof(nst_transfer)},
 };
 
 int verify_ed25519(const uint8_t signature[64], const uint8_t *message, size_t bytes,

@@ -209,6 +209,8 @@ int nst_model_stage(nst_model *model, uint32_t stage, nst_stage_view *out, nst_e
             .last = entry.last,
             .level = entry.level,
             .bits = entry.bits,
+            .target = entry.target,
+            .reserved = 0,
             .macs = entry.macs,
             .arena_bytes = entry.arena_bytes,
             .weight_bytes = entry.weight_bytes};
@@ -258,11 +260,17 @@ int nst_model_load(nst_model *model, uint32_t path, uint32_t mode, nst_error *er
         if (int code = model->find_plan(path, mode, &plan, nullptr, err); code != NST_OK) {
             return code;
         }
-        if (int code = model->residency().acquire(plan->stages(), {}, err); code != NST_OK) {
-            return code;
+        int code = NST_OK;
+        while ((code = model->residency().acquire(plan->stages(), {}, err)) != NST_OK &&
+               model->plan_again(path, mode, plan)) {
+            if (int again = model->find_plan(path, mode, &plan, nullptr, err); again != NST_OK) {
+                return again;
+            }
         }
-        model->residency().unpin(plan->stages());
-        return NST_OK;
+        if (code == NST_OK) {
+            model->residency().unpin(plan->stages());
+        }
+        return code;
     });
 }
 

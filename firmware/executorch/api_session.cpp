@@ -1,10 +1,13 @@
 // The C functions of nestling.h that run a model: sessions and prefetches.
+#include <algorithm>
 #include <memory>
+#include <span>
 
 #include "api_guard.h"
 #include "nestling.h"
 #include "prefetch.h"
 #include "session.h"
+#include "status.h"
 
 using nestling::guarded;
 using nestling::null_argument;
@@ -22,7 +25,7 @@ int nst_prefetch_start(nst_model *model, uint32_t path, uint32_t mode, nst_progr
         if (int code = model->find_plan(path, mode, &plan, nullptr, err); code != NST_OK) {
             return code;
         }
-        auto prefetch = std::make_unique<nst_prefetch>(*model, *plan, progress, user);
+        auto prefetch = std::make_unique<nst_prefetch>(*model, path, mode, *plan, progress, user);
         prefetch->start();
         *out = prefetch.release();
         return NST_OK;
@@ -80,6 +83,21 @@ int nst_session_select_stages(nst_session *session, const uint32_t *stages, uint
         return null_argument(err);
     }
     return guarded(err, [&] { return session->select_stages({stages, count}, err); });
+}
+
+int nst_session_stages(const nst_session *session, uint32_t *out_stages, uint32_t capacity,
+                       uint32_t *out_count, nst_error *err) {
+    if (session == nullptr || out_stages == nullptr || out_count == nullptr) {
+        return null_argument(err);
+    }
+    const std::span<const uint32_t> stages = session->stages();
+    *out_count = static_cast<uint32_t>(stages.size());
+    if (capacity < stages.size()) {
+        return nestling::failf(err, NST_E_LIMIT, {}, stages.size(), capacity,
+                               "room for too few stages");
+    }
+    std::copy(stages.begin(), stages.end(), out_stages);
+    return NST_OK;
 }
 
 int nst_session_bind_input(nst_session *session, uint32_t slot, const void *data, size_t bytes,

@@ -33,11 +33,6 @@ size_t round_up(size_t bytes) {
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// XNNPACK keeps about 2 KB for each operator, ExecuTorch's own records come to little beside them.
-// Measured: 7 to 10 bytes of heap for each byte of program, over fp32 and int8, single layers and
-// whole networks.
-constexpr uint64_t kRecordBytesPerProgramByte = 8;
-
 const char *reason(const LogCapture &log, et::Error error) {
     return *log.reason() != '\0' ? log.reason() : et::to_string(error);
 }
@@ -48,12 +43,14 @@ LoadedStage::LoadedStage(const StageSurroundings &around, uint32_t index)
     : around_(around),
       stage_(around.tables->stages[index]),
       entry_(around.tables->programs[stage_.program]),
+      target_(around.stand_ins->state_of(stage_)),
       records_(kRecordChunkBytes),
-      own_bytes_(record_bytes(entry_)) {}
+      own_bytes_(record_bytes(around, stage_)) {}
 
-uint64_t LoadedStage::record_bytes(const ProgramEntry &program) {
+uint64_t LoadedStage::record_bytes(const StageSurroundings &around, const Stage &stage) {
+    const ProgramEntry &program = around.tables->programs[stage.program];
     const uint64_t bytes = program.unpacked_bytes != 0 ? program.unpacked_bytes : program.size;
-    return bytes * kRecordBytesPerProgramByte;
+    return bytes * around.stand_ins->state_of(stage).record_factor;
 }
 
 LoadedStage::~LoadedStage() {
@@ -168,8 +165,8 @@ int LoadedStage::check_arguments(const et::MethodMeta &meta, nst_error *err) {
             return failf(err, NST_E_CORRUPT, where, 0, i, "%s %zu of the program is not a tensor",
                          i < inputs ? "input" : "output", i < inputs ? i : i - inputs);
         }
-        const uint32_t slot = i < inputs ? stage_.inputs[i] : stage_.outputs[i - inputs];
-        if (int code = check_argument(info.get(), slot, &arguments_[i], err); code != NST_OK) {
+        if (int code = check_argument(info.get(), slot_of(i), &arguments_[i], err);
+            code != NST_OK) {
             return code;
         }
     }
@@ -203,14 +200,28 @@ int LoadedStage::check_argument(const et::TensorInfo &info, uint32_t slot_index,
         out->strides[out->order[i]] = stride;
         stride *= out->sizes[out->order[i]];
     }
-    std::vector<uint8_t> &order = (*around_.slot_orders)[slot_index];
+    MemoryOrder &order = (*around_.slot_orders)[slot_index];
     if (order.empty()) {
         order = out->order;
-    } else if (order != out->order) {
-        return failf(err, NST_E_CORRUPT, where, 0, slot_index,
-                     "stages disagree on the memory order of the slot %.80s", slot.name.c_str());
+    } else if (!same_layout(slot.shape, order, out->order)) {
+        // Stages of one target agree; one of another target gets a copy of its own.
+        out->reordered.reset(static_cast<uint8_t *>(aligned_bytes(round_up(out->bytes))));
+        if (out->reordered == nullptr) {
+            return failf(err, NST_E_NO_MEMORY, where, out->bytes, 0, "no memory for a slot");
+        }
+        own_bytes_ += round_up(out->bytes);
     }
     return NST_OK;
+}
+
+void LoadedStage::reorder_argument(size_t index, void *to, const void *from) const {
+    const uint32_t number = slot_of(index);
+    const Slot &slot = around_.tables->slots[number];
+    const MemoryOrder &inside = arguments_[index].order;
+    const MemoryOrder &outside = (*around_.slot_orders)[number];
+    const bool input = index < stage_.inputs.size();
+    reorder(to, input ? inside : outside, from, input ? outside : inside, slot.shape,
+            nst_dtype_bytes(slot.dtype));
 }
 
 int LoadedStage::load_method(nst_error *err) {
@@ -243,7 +254,9 @@ int LoadedStage::load_method(nst_error *err) {
                      "the program keeps state of its own; state belongs into slots");
     }
     method_.emplace(std::move(method.get()));
-    program_->finish();
+    if (!target_.keeps_program) {
+        program_->finish();
+    }
     return NST_OK;
 }
 
@@ -269,9 +282,16 @@ int LoadedStage::bind(size_t index, void *buffer, nst_error *err) {
 int LoadedStage::run(void *const *buffers, nst_error *err) {
     const size_t inputs = stage_.inputs.size();
     for (size_t i = 0; i < arguments_.size(); ++i) {
+        void *buffer = buffers[i];
+        if (arguments_[i].reordered != nullptr) {
+            buffer = arguments_[i].reordered.get();
+            if (i < inputs) {
+                reorder_argument(i, buffer, buffers[i]);
+            }
+        }
         // A planned input is a copy and must be made again even from the same place.
-        if (arguments_[i].bound != buffers[i] || (arguments_[i].planned && i < inputs)) {
-            if (int code = bind(i, buffers[i], err); code != NST_OK) {
+        if (arguments_[i].bound != buffer || (arguments_[i].planned && i < inputs)) {
+            if (int code = bind(i, buffer, err); code != NST_OK) {
                 return code;
             }
         }
@@ -283,9 +303,14 @@ int LoadedStage::run(void *const *buffers, nst_error *err) {
                      et::to_string(error));
     }
     for (size_t i = inputs; i < arguments_.size(); ++i) {
+        const void *result = arguments_[i].reordered.get();
         if (arguments_[i].planned) {
-            const auto &tensor = method_->get_output(i - inputs).toTensor();
-            std::memcpy(buffers[i], tensor.const_data_ptr(), arguments_[i].bytes);
+            result = method_->get_output(i - inputs).toTensor().const_data_ptr();
+        }
+        if (arguments_[i].reordered != nullptr) {
+            reorder_argument(i, buffers[i], result);
+        } else if (result != nullptr) {
+            std::memcpy(buffers[i], result, arguments_[i].bytes);
         }
     }
     return NST_OK;

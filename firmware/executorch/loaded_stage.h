@@ -11,7 +11,9 @@
 #include "allocators.h"
 #include "constants.h"
 #include "data_map.h"
+#include "memory_order.h"
 #include "program.h"
+#include "stand_ins.h"
 #include "tables.h"
 
 namespace nestling {
@@ -19,6 +21,7 @@ namespace nestling {
 // What all stages of a model share.
 struct StageSurroundings {
     const Tables *tables;
+    StandIns *stand_ins;
     ConstantStore *constants;
     std::string model;        // prefix of the names of its weights, 32 hexadecimal digits
     SharedArena *arena;       // activations planned by ExecuTorch
@@ -26,9 +29,9 @@ struct StageSurroundings {
     bool weight_cache;
     bool workspace_per_stage;
     bool single_thread;
-    // [slot] memory order that the first loaded stage wants of it; empty: none yet. Under the load
-    // lock.
-    std::vector<std::vector<uint8_t>> *slot_orders;
+    // [slot] memory order that the first loaded stage wants of it, in which the slot then lies;
+    // empty: none yet. Written under the load lock, never changed after that.
+    std::vector<MemoryOrder> *slot_orders;
 };
 
 // Methods are not reentrant and share the arena: whoever calls `run` holds the execution lock of
@@ -52,7 +55,7 @@ class LoadedStage {
     // program's size: the allocator cannot tell whose bytes are whose while other threads use it.
     uint64_t own_bytes() const { return own_bytes_; }
     // The same before the stage is loaded.
-    static uint64_t record_bytes(const ProgramEntry &program);
+    static uint64_t record_bytes(const StageSurroundings &around, const Stage &stage);
 
   private:
     struct Argument {
@@ -63,6 +66,8 @@ class LoadedStage {
         size_t bytes = 0;
         void *bound = nullptr;  // what the method points to now
         bool planned = false;   // ExecuTorch has a buffer of its own: copy
+        // Set where the slot lies in another memory order than the method wants.
+        std::unique_ptr<uint8_t, FreeDeleter> reordered;
     };
 
     LoadedStage(const StageSurroundings &around, uint32_t index);
@@ -73,10 +78,16 @@ class LoadedStage {
                        nst_error *err);
     int load_method(nst_error *err);
     int bind(size_t argument, void *buffer, nst_error *err);
+    void reorder_argument(size_t argument, void *to, const void *from) const;
+    uint32_t slot_of(size_t argument) const {
+        const size_t inputs = stage_.inputs.size();
+        return argument < inputs ? stage_.inputs[argument] : stage_.outputs[argument - inputs];
+    }
 
     const StageSurroundings around_;
     const Stage &stage_;
     const ProgramEntry &entry_;
+    const TargetState &target_;
     size_t claimed_ = 0;  // names of the program that are claimed
     ChunkAllocator records_;
     std::unique_ptr<uint8_t, FreeDeleter> private_arena_;

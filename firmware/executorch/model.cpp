@@ -1,8 +1,7 @@
 #include "model.h"
 
-#include <executorch/runtime/backend/interface.h>
-
 #include <algorithm>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -43,28 +42,16 @@ int nst_model::read_manifest(nst_error *err) {
                            nestling::platform_hash(), err);
 }
 
-int nst_model::check_target(nst_error *err) const {
-    const std::string target(bundle_.info.target.data, bundle_.info.target.bytes);
-    if (target != "xnnpack") {
-        return failf(err, NST_E_TARGET, {}, 0, 0,
-                     "the bundle is for the target %.64s, this runtime has xnnpack",
-                     target.c_str());
-    }
-    if (executorch::runtime::get_backend_class("XnnpackBackend") == nullptr) {
-        return failf(err, NST_E_TARGET, {}, 0, 0, "this process has no XNNPACK backend");
-    }
-    return NST_OK;
-}
-
 int nst_model::open(const nst_model_options &options, nst_error *err) {
     nestling::start_runtime();
     if (int code = read_manifest(err); code != NST_OK) {
         return code;
     }
-    if (int code = check_target(err); code != NST_OK) {
+    if (int code = tables_.read(bundle_, err); code != NST_OK) {
         return code;
     }
-    if (int code = tables_.read(bundle_, err); code != NST_OK) {
+    if (int code = stand_ins_.open(tables_, options.targets, options.log, options.log_user, err);
+        code != NST_OK) {
         return code;
     }
     if (int code = claim_.take(options.threads, err); code != NST_OK) {
@@ -89,6 +76,7 @@ int nst_model::open(const nst_model_options &options, nst_error *err) {
     slot_orders_.resize(tables_.slots.size());
     stats_.resize(tables_.stages.size());
     residency_.open({.tables = &tables_,
+                     .stand_ins = &stand_ins_,
                      .constants = &constants_,
                      .model = name,
                      .arena = &arena_,
@@ -98,35 +86,84 @@ int nst_model::open(const nst_model_options &options, nst_error *err) {
                      .single_thread = claim_.single(),
                      .slot_orders = &slot_orders_},
                     options.budget_bytes);
-    chains_.resize(tables_.paths.size());
-    fused_.resize(tables_.paths.size());
-    for (size_t i = 0; i < tables_.paths.size(); ++i) {
-        const nestling::Path &path = tables_.paths[i];
-        chains_[i].reserve(0, 0, tables_.slots.size());
-        chains_[i].build(tables_, path.chain);
-        if (path.fused != NST_NONE) {
-            fused_[i].reserve(0, 0, tables_.slots.size());
-            fused_[i].build(tables_, {&path.fused, 1});
-        }
+    path_plans_.resize(tables_.paths.size());
+    for (uint32_t i = 0; i < tables_.paths.size(); ++i) {
+        plan_path(i);
     }
     return NST_OK;
 }
 
+const nestling::Plan *nst_model::make_plan(const std::vector<uint32_t> &stages) {
+    auto plan = std::make_unique<nestling::Plan>();
+    plan->reserve(0, 0, tables_.slots.size());
+    plan->build(tables_, stages);
+    plans_.push_back(std::move(plan));
+    return plans_.back().get();
+}
+
+// Makes the plans of a path, or makes anew those whose stages are no longer the same.
+void nst_model::plan_path(uint32_t index) {
+    const nestling::Path &path = tables_.paths[index];
+    PathPlans &plans = path_plans_[index];
+    std::vector<uint32_t> stages;
+    if (stand_ins_.resolve(path.chain, nestling::Choice::kByOrder, true, &stages, nullptr) !=
+        NST_OK) {
+        plans.chain = nullptr;
+        plans.chain_stages.clear();
+    } else if (stages != plans.chain_stages) {
+        plans.chain = make_plan(stages);
+        plans.chain_stages = stages;
+    }
+    stages.clear();
+    if (path.fused == NST_NONE || stand_ins_.resolve({&path.fused, 1}, nestling::Choice::kByOrder,
+                                                     false, &stages, nullptr) != NST_OK) {
+        plans.fused = nullptr;
+        plans.fused_stages.clear();
+    } else if (stages != plans.fused_stages) {
+        plans.fused = make_plan(stages);
+        plans.fused_stages = stages;
+    }
+    // A fused stage on the processor is no gain where the chain runs on a better target.
+    plans.prefer_fused = plans.fused != nullptr && stand_ins_.best_rank(plans.fused_stages) <=
+                                                       stand_ins_.best_rank(plans.chain_stages);
+}
+
+bool nst_model::plan_again(uint32_t path, uint32_t mode, const nestling::Plan *tried) {
+    {
+        const std::lock_guard<std::mutex> lock(planning_);
+        plan_path(path);
+    }
+    const nestling::Plan *now = nullptr;
+    return find_plan(path, mode, &now, nullptr, nullptr) == NST_OK && now != tried;
+}
+
 int nst_model::find_plan(uint32_t path, uint32_t mode, const nestling::Plan **out, bool *fused,
-                         nst_error *err) const {
+                         nst_error *err) {
     if (path >= tables_.paths.size()) {
         return failf(err, NST_E_NOT_FOUND, {}, tables_.paths.size(), path, "no such path");
     }
     if (mode > NST_MODE_CHAIN) {
         return failf(err, NST_E_ARGUMENT, {}, NST_MODE_CHAIN, mode, "no such mode");
     }
-    const bool has_fused = !fused_[path].empty();
-    if (mode == NST_MODE_FUSED && !has_fused) {
+    const nestling::Path &entry = tables_.paths[path];
+    if (mode == NST_MODE_FUSED && entry.fused == NST_NONE) {
         return failf(err, NST_E_PATH, {}, 0, 0, "the path %.80s has no fused stage",
-                     tables_.paths[path].name.c_str());
+                     entry.name.c_str());
     }
-    const bool use_fused = mode != NST_MODE_CHAIN && has_fused;
-    *out = use_fused ? &fused_[path] : &chains_[path];
+    const std::lock_guard<std::mutex> lock(planning_);
+    const PathPlans &plans = path_plans_[path];
+    const bool use_fused =
+        mode == NST_MODE_FUSED || (mode == NST_MODE_DEFAULT && plans.prefer_fused);
+    *out = use_fused ? plans.fused : plans.chain;
+    if (*out == nullptr) {
+        // Resolved once more, for the reason.
+        std::vector<uint32_t> stages;
+        const std::span<const uint32_t> wanted =
+            use_fused ? std::span<const uint32_t>(&entry.fused, 1) : entry.chain;
+        const int code =
+            stand_ins_.resolve(wanted, nestling::Choice::kByOrder, false, &stages, err);
+        return code != NST_OK ? code : failf(err, NST_E_STATE, {}, 0, 0, "no plan of the path");
+    }
     if (fused != nullptr) {
         *fused = use_fused;
     }

@@ -13,6 +13,7 @@
 #include "nestling.h"
 #include "plan.h"
 #include "residency.h"
+#include "stand_ins.h"
 #include "tables.h"
 #include "threads.h"
 
@@ -31,13 +32,18 @@ struct nst_model {
     const nst_bundle &bundle() const { return bundle_; }
     const nestling::Tables &tables() const { return tables_; }
     nestling::Residency &residency() { return residency_; }
+    nestling::StandIns &stand_ins() { return stand_ins_; }
     const nestling::SharedArena &arena() const { return arena_; }
     bool single_thread() const { return claim_.single(); }
 
-    // The plan of a named path. NST_E_NOT_FOUND, NST_E_PATH, NST_E_ARGUMENT. `*fused` (may be null)
-    // tells which mode it is.
+    // The plan of a named path, which stays where it is while the model is open. NST_E_NOT_FOUND,
+    // NST_E_PATH, NST_E_ARGUMENT, NST_E_TARGET. `*fused` (may be null) tells which mode it is.
     int find_plan(uint32_t path, uint32_t mode, const nestling::Plan **out, bool *fused,
-                  nst_error *err) const;
+                  nst_error *err);
+
+    // After the stages of `tried`, a plan of this path, could not be loaded: whether find_plan now
+    // gives another one, in which stages stand in for those that failed.
+    bool plan_again(uint32_t path, uint32_t mode, const nestling::Plan *tried);
 
     // Runs one pinned stage on `buffers` and counts it.
     int run_stage(uint32_t stage, void *const *buffers, nst_error *err);
@@ -56,8 +62,18 @@ struct nst_model {
         uint64_t last_ns = 0;
     };
 
+    // Both ways to run a named path here. Plans that were replaced are kept: sessions use them.
+    struct PathPlans {
+        const nestling::Plan *chain = nullptr;  // null: some stage of it cannot run here
+        const nestling::Plan *fused = nullptr;  // null: there is none
+        bool prefer_fused = false;
+        std::vector<uint32_t> chain_stages;
+        std::vector<uint32_t> fused_stages;
+    };
+
     int read_manifest(nst_error *err);
-    int check_target(nst_error *err) const;
+    void plan_path(uint32_t path);
+    const nestling::Plan *make_plan(const std::vector<uint32_t> &stages);
 
     nestling::Mapping mapping_;
     std::unique_ptr<uint32_t[]> index_;
@@ -67,10 +83,12 @@ struct nst_model {
     nestling::ConstantStore constants_;
     nestling::SharedArena arena_;
     nestling::ChunkAllocator scratch_{16 * 1024};
-    std::vector<std::vector<uint8_t>> slot_orders_;
+    std::vector<nestling::MemoryOrder> slot_orders_;
+    nestling::StandIns stand_ins_;
     nestling::Residency residency_;
-    std::vector<nestling::Plan> chains_;  // [path]
-    std::vector<nestling::Plan> fused_;   // [path]; empty plan: the path has no fused stage
-    std::mutex execution_;                // one stage at a time
-    std::vector<RunStats> stats_;         // [stage], under execution_
+    std::mutex planning_;
+    std::vector<PathPlans> path_plans_;                   // [path], under planning_
+    std::vector<std::unique_ptr<nestling::Plan>> plans_;  // all that were ever made
+    std::mutex execution_;                                // one stage at a time
+    std::vector<RunStats> stats_;                         // [stage], under execution_
 };

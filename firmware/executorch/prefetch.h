@@ -9,7 +9,9 @@
 
 struct nst_prefetch {
   public:
-    nst_prefetch(nst_model &model, const nestling::Plan &plan, nst_progress progress, void *user);
+    // `plan`: that of the path in this mode.
+    nst_prefetch(nst_model &model, uint32_t path, uint32_t mode, const nestling::Plan &plan,
+                 nst_progress progress, void *user);
     // Joins the thread.
     ~nst_prefetch();
     nst_prefetch(const nst_prefetch &) = delete;
@@ -23,10 +25,13 @@ struct nst_prefetch {
 
   private:
     void work();
+    int load();
     bool report(uint32_t stages_left);
 
     nst_model &model_;
-    const nestling::Plan &plan_;
+    const uint32_t path_;
+    const uint32_t mode_;
+    const nestling::Plan *plan_;
     const nst_progress progress_;
     void *const user_;
     uint64_t total_bytes_ = 0;

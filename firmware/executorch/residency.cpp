@@ -25,9 +25,8 @@ void Residency::close() {
 
 uint64_t Residency::own_estimate(uint32_t index) const {
     const Entry &entry = entries_[index];
-    return entry.own_bytes != 0
-               ? entry.own_bytes
-               : LoadedStage::record_bytes(around_.tables->programs[stage(index).program]);
+    return entry.own_bytes != 0 ? entry.own_bytes
+                                : LoadedStage::record_bytes(around_, stage(index));
 }
 
 // The fast path of a switch: everything is there already.
@@ -146,18 +145,22 @@ int Residency::load_one(uint32_t index, Lock *lock, nst_error *err) {
     const ProgramEntry &program = around_.tables->programs[stage(index).program];
     uint64_t load_ns = 0;
     int code = NST_OK;
+    nst_error reason{};
     try {
         const std::lock_guard<std::mutex> one_at_a_time(load_mutex_);
-        code = around_.constants->prepare(stage(index), program, err);
+        code = around_.constants->prepare(stage(index), program, &reason);
         if (code == NST_OK) {
             const uint64_t begin = now_ns();
-            code = LoadedStage::load(around_, index, &loaded, err);
+            code = LoadedStage::load(around_, index, &loaded, &reason);
             load_ns = now_ns() - begin;
         }
         around_.constants->settle(stage(index), program);
     } catch (const std::bad_alloc &) {
-        code = failf(err, NST_E_NO_MEMORY, {.section = {}, .stage = stage(index).name}, 0, 0,
+        code = failf(&reason, NST_E_NO_MEMORY, {.section = {}, .stage = stage(index).name}, 0, 0,
                      "out of memory");
+    }
+    if (code == NST_E_ENGINE) {
+        around_.stand_ins->note_failure(index, reason);
     }
 
     lock->lock();
@@ -165,6 +168,9 @@ int Residency::load_one(uint32_t index, Lock *lock, nst_error *err) {
     if (code != NST_OK) {
         entry.state = State::kAbsent;
         constant_bytes_ -= around_.constants->release(stage(index));
+        if (err != nullptr) {
+            *err = reason;
+        }
         return code;
     }
     entry.own_bytes = loaded->own_bytes();

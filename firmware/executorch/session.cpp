@@ -1,5 +1,7 @@
 #include "session.h"
 
+#include <algorithm>
+
 #include "clock.h"
 #include "core/path.h"
 #include "log.h"
@@ -9,6 +11,13 @@
 using nestling::failf;
 using nestling::Plan;
 using nestling::PlanStep;
+
+namespace {
+
+// SPEC.md: written by the engine in bundles with growing state.
+constexpr const char *kPositionSlot = "position";
+
+}  // namespace
 
 nst_session::nst_session(nst_model &model) : model_(model) {
     model_.users.fetch_add(1, std::memory_order_relaxed);
@@ -26,12 +35,23 @@ int nst_session::open(nst_error *err) {
     if (!buffers_.open(tables)) {
         return failf(err, NST_E_NO_MEMORY, {}, 0, 0, "no memory for the session's buffers");
     }
+    if (int code = growth_.open(tables, err); code != NST_OK) {
+        return code;
+    }
+    for (uint32_t i = 0; growth_.any() && i < tables.slots.size(); ++i) {
+        const nestling::Slot &slot = tables.slots[i];
+        if (slot.name == kPositionSlot && slot.role == NST_INPUT && slot.dtype == NST_I64 &&
+            slot.bytes == sizeof(int64_t)) {
+            position_ = static_cast<int64_t *>(buffers_.outside(i));
+        }
+    }
     // A legal path has at most one stage for each position.
     const size_t steps = model_.bundle().count[NST_POSITIONS];
     for (Plan &plan : own_plans_) {
         plan.reserve(steps, steps * tables.max_arguments, tables.slots.size());
     }
     pointers_.resize(tables.max_arguments);
+    resolved_.reserve(steps);
     return NST_OK;
 }
 
@@ -61,10 +81,22 @@ int nst_session::adopt(const Plan &plan, uint32_t path, bool fused, nst_error *e
 int nst_session::select(uint32_t path, uint32_t mode, nst_error *err) {
     const Plan *plan = nullptr;
     bool fused = false;
-    if (int code = model_.find_plan(path, mode, &plan, &fused, err); code != NST_OK) {
+    int code = model_.find_plan(path, mode, &plan, &fused, err);
+    if (code != NST_OK) {
         return code;
     }
-    return adopt(*plan, path, fused, err);
+    // Each round has other stages stand in for those that do not load.
+    while ((code = adopt(*plan, path, fused, err)) != NST_OK &&
+           model_.plan_again(path, mode, plan)) {
+        if (int again = model_.find_plan(path, mode, &plan, &fused, err); again != NST_OK) {
+            return again;
+        }
+    }
+    return code;
+}
+
+std::span<const uint32_t> nst_session::stages() const {
+    return plan_ != nullptr ? plan_->stages() : std::span<const uint32_t>();
 }
 
 int nst_session::select_stages(std::span<const uint32_t> stages, nst_error *err) {
@@ -73,8 +105,21 @@ int nst_session::select_stages(std::span<const uint32_t> stages, nst_error *err)
         return code;
     }
     Plan &next = plan_ == &own_plans_[0] ? own_plans_[1] : own_plans_[0];
-    next.build(model_.tables(), stages);
-    return adopt(next, NST_NONE, false, err);
+    nestling::StandIns &stand_ins = model_.stand_ins();
+    int code = NST_OK;
+    do {
+        resolved_.clear();
+        code = stand_ins.resolve(stages, nestling::Choice::kAsAsked, true, &resolved_, err);
+        if (code != NST_OK) {
+            return code;
+        }
+        next.build(model_.tables(), resolved_);
+        code = adopt(next, NST_NONE, false, err);
+        // Each round has other stages stand in for those that do not load.
+    } while (code != NST_OK &&
+             !std::all_of(resolved_.begin(), resolved_.end(),
+                          [&](uint32_t stage) { return stand_ins.usable(stage); }));
+    return code;
 }
 
 int nst_session::bind(uint32_t slot, nst_role role, void *data, size_t bytes, nst_error *err) {
@@ -111,9 +156,18 @@ int nst_session::tensor(uint32_t slot, nst_tensor *out, nst_error *err) const {
     return NST_OK;
 }
 
-int nst_session::run(nst_error *err) {
+int nst_session::run_rows(uint32_t rows, nst_error *err) {
     if (plan_ == nullptr) {
         return failf(err, NST_E_STATE, {}, 0, 0, "no path is selected");
+    }
+    if (growth_.any()) {
+        if (int code = growth_.check(*plan_, rows, err); code != NST_OK) {
+            return code;
+        }
+        buffers_.point_rows(growth_.position());
+        if (position_ != nullptr) {
+            *position_ = growth_.position();
+        }
     }
     const uint64_t begin = nestling::now_ns();
     const nestling::SingleThread single(model_.single_thread());
@@ -135,6 +189,7 @@ int nst_session::run(nst_error *err) {
     for (const uint32_t slot : plan_->flipped_states()) {
         buffers_.flip_state(slot);
     }
+    growth_.commit(*plan_, rows);
     last_run_ns_ = nestling::now_ns() - begin;
     ++runs_;
     return NST_OK;

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "growth.h"
 #include "model.h"
 #include "nestling.h"
 #include "plan.h"
@@ -23,11 +24,20 @@ struct nst_session {
 
     int select(uint32_t path, uint32_t mode, nst_error *err);
     int select_stages(std::span<const uint32_t> stages, nst_error *err);
+    // What a run executes, in order; empty when nothing is selected.
+    std::span<const uint32_t> stages() const;
     int bind(uint32_t slot, nst_role role, void *data, size_t bytes, nst_error *err);
     int tensor(uint32_t slot, nst_tensor *out, nst_error *err) const;
-    int run(nst_error *err);
+    // All tokens that the selected path takes, where it takes tokens.
+    int run(nst_error *err) { return run_rows(plan_ != nullptr ? plan_->rows() : 0, err); }
+    int run_rows(uint32_t rows, nst_error *err);
     void cancel() { cancel_.store(true, std::memory_order_relaxed); }
-    void reset_state() { buffers_.clear_states(); }
+    void reset_state() {
+        buffers_.clear_states();
+        growth_.rewind(0);
+    }
+    nestling::Growth &growth() { return growth_; }
+    const nst_model &model() const { return model_; }
     void selection(nst_selection *out) const;
 
   private:
@@ -35,12 +45,15 @@ struct nst_session {
 
     nst_model &model_;
     nestling::SlotBuffers buffers_;
+    nestling::Growth growth_;
+    int64_t *position_ = nullptr;  // the input slot that tells stages which token comes first
     // Plans of the caller's own lists: the selected one is kept while the next is built.
     nestling::Plan own_plans_[2];
     const nestling::Plan *plan_ = nullptr;
     uint32_t path_ = NST_NONE;
     bool fused_ = false;
-    std::vector<void *> pointers_;  // of the stage that runs
+    std::vector<void *> pointers_;    // of the stage that runs
+    std::vector<uint32_t> resolved_;  // what runs for a list of the caller's own
     std::atomic<bool> cancel_{false};
     uint64_t runs_ = 0;
     uint64_t last_run_ns_ = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/targets.h"
 #include "program_image.h"
 #include "status.h"
 
@@ -106,6 +107,32 @@ int read_stages(const nst_bundle &bundle, Tables *out, nst_error *err) {
     return NST_OK;
 }
 
+int read_targets(const nst_bundle &bundle, Tables *out, nst_error *err) {
+    const uint32_t count = nst_bundle_target_count(&bundle);
+    nst_text name{};
+    for (uint32_t i = 0; i < count; ++i) {
+        if (nst_bundle_target(&bundle, i, &name) != NST_OK) {
+            return corrupt(err, "programs");
+        }
+        out->targets.push_back(text(name));
+    }
+    for (uint32_t i = 0; i < out->stages.size(); ++i) {
+        if (nst_bundle_stage_target(&bundle, i, &name) != NST_OK) {
+            return corrupt(err, "stages");
+        }
+        const auto found = std::find(out->targets.begin(), out->targets.end(), text(name));
+        if (found == out->targets.end()) {
+            return corrupt(err, "programs");
+        }
+        out->stages[i].target = static_cast<uint32_t>(found - out->targets.begin());
+        for (uint32_t other = 0; count > 1 && other < count; ++other) {
+            const std::string &target = out->targets[other];
+            out->stand_ins.push_back(nst_bundle_stand_in(&bundle, i, target.data(), target.size()));
+        }
+    }
+    return NST_OK;
+}
+
 int read_paths(const nst_bundle &bundle, Tables *out, nst_error *err) {
     out->paths.resize(bundle.count[NST_PATHS]);
     for (uint32_t i = 0; i < out->paths.size(); ++i) {
@@ -135,8 +162,8 @@ void count_buffers(Tables *tables) {
     }
     for (size_t i = 0; i < tables->slots.size(); ++i) {
         Slot &slot = tables->slots[i];
-        const bool twice = writers[i] > 1 || slot.role == NST_STATE;
-        slot.buffers = twice ? 2 : 1;
+        const bool twice = writers[i] > 1 || (slot.role == NST_STATE && !slot.grows);
+        slot.buffers = slot.append != NST_NONE ? 0 : twice ? 2 : 1;
     }
 }
 
@@ -178,7 +205,13 @@ int Tables::read(const nst_bundle &bundle, nst_error *err) {
         }
         slots[i] = {text(info.name), info.dtype,
                     info.role,       std::vector<int32_t>(info.shape, info.shape + info.rank),
-                    info.bytes,      1};
+                    info.bytes,      1,
+                    info.append};
+    }
+    for (const Slot &slot : slots) {
+        if (slot.append != NST_NONE) {
+            slots[slot.append].grows = true;
+        }
     }
     programs.resize(bundle.count[NST_PROGRAMS]);
     for (uint32_t i = 0; i < programs.size(); ++i) {
@@ -192,6 +225,9 @@ int Tables::read(const nst_bundle &bundle, nst_error *err) {
         return code;
     }
     if (int code = read_stages(bundle, this, err); code != NST_OK) {
+        return code;
+    }
+    if (int code = read_targets(bundle, this, err); code != NST_OK) {
         return code;
     }
     if (int code = read_paths(bundle, this, err); code != NST_OK) {

@@ -17,8 +17,10 @@ struct Slot {
     std::vector<int32_t> shape;
     uint64_t bytes;
     // Buffers that a session needs for it: 2 where a stage may read it while its next value is
-    // written.
+    // written, 0 where it lies in another slot.
     uint32_t buffers;
+    uint32_t append;     // the state slot whose next rows it is, or NST_NONE
+    bool grows = false;  // other slots are rows of it
 };
 
 struct Constant {
@@ -48,6 +50,7 @@ struct Binding {
 struct Stage {
     std::string name;
     uint32_t program;
+    uint32_t target;  // of its program, in Tables::targets
     uint32_t first;
     uint32_t last;
     uint32_t level;
@@ -80,7 +83,11 @@ struct Tables {
     std::vector<Slot> slots;
     std::vector<Constant> constants;
     std::vector<ProgramEntry> programs;
+    std::vector<std::string> targets;  // the bundle's own first
     std::vector<Stage> stages;
+    // [stage][target] the stage that does the same on that target, or NST_NONE; empty where the
+    // bundle has one target.
+    std::vector<uint32_t> stand_ins;
     std::vector<Path> paths;
     uint64_t arena_bytes = 0;  // the hungriest stage
     size_t max_arguments = 0;  // inputs plus outputs of the widest stage

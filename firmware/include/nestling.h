@@ -25,7 +25,8 @@
  * model that always runs whole (the stem, one layer at one width, a head). A *path* is a list of
  * stages that computes an output from an input: one sub-network. A *slot* is a named tensor which
  * stages read and write. A *session* holds what one line of execution needs: the selected path, the
- * slots' buffers, the state.
+ * slots' buffers, the state. A *target* is what a stage's program was lowered for (the processor
+ * through XNNPACK, an accelerator); a bundle may hold the same stage for several of them.
  *
  * Rules that hold for every function
  *
@@ -54,9 +55,11 @@
 #include "core/bundle.h"    /* the strict reader, for tools; nst_dtype, nst_role */
 #include "core/error.h"     /* nst_code, nst_error */
 #include "core/path.h"      /* nst_path_check: whether a list of stages is legal, and why not */
+#include "core/placement.h" /* nst_placement_search: which step of a path runs where */
 #include "core/policy.h"    /* nst_policy: which path to run under a deadline */
 #include "core/ration.h"    /* nst_ration: a limit for it, so that a battery lasts */
 #include "core/signature.h" /* sizes of keys and signatures */
+#include "core/targets.h"   /* targets of a bundle, stages that stand in for each other */
 
 #if defined(NST_BUILDING) && defined(__GNUC__)
 #define NST_API __attribute__((visibility("default")))
@@ -72,7 +75,7 @@ extern "C" {
 
 /* Raised when a struct or a function of this header changes in a way that old callers cannot
  * survive. */
-#define NST_ABI_VERSION 1u
+#define NST_ABI_VERSION 2u
 
 /* NST_ABI_VERSION of the library that is loaded: compare before anything else when it is loaded
  * at run time. */
@@ -98,6 +101,10 @@ typedef enum nst_workspace {
     NST_WORKSPACE_SHARED = 0,   /* one for the process, as large as the hungriest stage: default */
     NST_WORKSPACE_PER_STAGE = 1 /* one for each operator group: more memory, for experiments */
 } nst_workspace;
+
+/* One line for a log, without a line end: what runs in the place of what, and why. Called while
+ * the library works, on whatever thread does; must not call the library. */
+typedef void (*nst_log)(void *user, const char *line);
 
 /* Fill with nst_model_options_default and change what you need. A null pointer to options means
  * the defaults. */
@@ -125,6 +132,14 @@ typedef struct nst_model_options {
      * them back to the system. */
     uint8_t keep_pages;
     uint8_t reserved[5]; /* zero */
+    /* Targets of this device, best first, separated by commas: "qnn,xnnpack". Those of the bundle
+     * that are not named are not used. Null (default): all of the bundle, its own first. Needed
+     * only while the bundle is opened. */
+    const char *targets;
+    /* Told about every target that does not run here, and every stage that another one stands in
+     * for. Null (default): nobody is told; nst_model_target and nst_model_fallback say the same. */
+    nst_log log;
+    void *log_user;
 } nst_model_options;
 
 /* Set every field to its default. */
@@ -144,8 +159,8 @@ NST_API void nst_model_options_default(nst_model_options *out);
  *
  * Errors: NST_E_ARGUMENT (null, options of another library version), NST_E_IO (cannot open, map or
  * read), NST_E_FOREIGN, NST_E_VERSION, NST_E_TRUNCATED, NST_E_CORRUPT, NST_E_HASH, NST_E_LIMIT,
- * NST_E_PATH (the bundle is not a legal one), NST_E_TARGET (no backend here for the bundle's
- * target), NST_E_STATE (threads, see there), NST_E_NO_MEMORY. On error *out is null.
+ * NST_E_PATH (the bundle is not a legal one), NST_E_TARGET (none of the bundle's targets runs here;
+ * the message names them), NST_E_STATE (threads, see there), NST_E_NO_MEMORY. On error *out is null.
  */
 NST_API int nst_model_open_path(const char *path, const nst_model_options *options, nst_model **out,
                                 nst_error *err);
@@ -217,8 +232,10 @@ typedef struct nst_stage_view {
     const char *name;
     uint32_t first; /* positions first..last of the chain, both included */
     uint32_t last;
-    uint32_t level; /* nesting level */
-    uint32_t bits;  /* of its weights */
+    uint32_t level;    /* nesting level */
+    uint32_t bits;     /* of its weights */
+    uint32_t target;   /* what it runs on: nst_model_target */
+    uint32_t reserved; /* zero */
     uint64_t macs;
     uint64_t arena_bytes;  /* planned activation memory, shared by all stages of the model */
     uint64_t weight_bytes; /* of all constants that it uses, shared ones included */
@@ -238,6 +255,58 @@ typedef struct nst_tensor {
 } nst_tensor;
 
 NST_API int nst_model_slot(nst_model *model, uint32_t slot, nst_tensor *out, nst_error *err);
+
+/* ---- Targets --------------------------------------------------------------------------------- */
+
+/* A bundle may hold stages for several targets; "block1.w2@qnn" does what "block1.w2" does, on
+ * another target. A named path takes each of its stages on the first target, in the order of
+ * nst_model_options.targets, that is here; a list of the caller's own is taken as it stands. A stage
+ * whose target is not here, or that ExecuTorch refuses when it is loaded, is replaced by the one on
+ * the next target. What was replaced is remembered, and told to nst_model_options.log. */
+
+/* A target of the bundle; 0 is the bundle's own. */
+typedef struct nst_target_view {
+    const char *name;
+    const char *reason; /* why it does not run here; "" where it does */
+    uint32_t runs;      /* 1 or 0 */
+    uint32_t stages;    /* of the bundle, for it */
+} nst_target_view;
+
+NST_API uint32_t nst_model_target_count(const nst_model *model);
+NST_API int nst_model_target(nst_model *model, uint32_t target, nst_target_view *out,
+                             nst_error *err);
+
+/* The stage that does on `target` what `stage` does (itself where that is its own); NST_NONE: there
+ * is none. Whether the target is here does not matter. */
+NST_API uint32_t nst_model_stand_in(nst_model *model, uint32_t stage, uint32_t target);
+
+/* A stage that was asked for, and the one that runs in its place. */
+typedef struct nst_fallback {
+    uint32_t stage;
+    uint32_t replacement;
+    const char *reason;
+} nst_fallback;
+
+/* What was replaced since the bundle was opened, in the order in which it happened. */
+NST_API uint32_t nst_model_fallback_count(nst_model *model);
+NST_API int nst_model_fallback(nst_model *model, uint32_t index, nst_fallback *out, nst_error *err);
+
+/* What going on on another target costs beside the stages. What a backend copies on each call is
+ * in its stages' times already. */
+typedef struct nst_transfer {
+    double switch_us;   /* of each change of the target */
+    double us_per_byte; /* of the slots that are alive across it */
+} nst_transfer;
+
+/* Find where each stage of a path's chain runs best: smallest sum of the shortest times that stages
+ * took (nst_stage_stats.min_ns) and of the transfers between them. Targets on which a stage was
+ * never run are left out, so run the path on each one first: nst_session_select_stages with
+ * nst_model_stand_in. `transfer` may be null: free. `out_stages`: the list to select, as long as the
+ * chain; `out_us` (may be null): the sum. NST_E_STATE: a stage was not run at all; NST_E_LIMIT as
+ * nst_model_path_stages. */
+NST_API int nst_model_place(nst_model *model, uint32_t path, const nst_transfer *transfer,
+                            uint32_t *out_stages, uint32_t capacity, double *out_us,
+                            nst_error *err);
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
@@ -351,8 +420,9 @@ NST_API void nst_session_destroy(nst_session *session);
  *
  * NST_E_NOT_FOUND (no such path), NST_E_PATH (no fused stage), NST_E_BUDGET (err->expected -
  * err->actual bytes are missing), NST_E_HASH or NST_E_CORRUPT (a section is damaged), NST_E_IO
- * (the file was cut while open), NST_E_ENGINE (ExecuTorch refuses a stage; the message has its
- * reason). The previous selection stays in every case; if it had to make room and cannot be
+ * (the file was cut while open), NST_E_ENGINE (ExecuTorch refuses a stage that nothing stands in
+ * for; the message has its reason), NST_E_TARGET (a stage's target is not here, and no other
+ * stands in for it). The previous selection stays in every case; if it had to make room and cannot be
  * loaded again, nothing is selected and the message says so. */
 NST_API int nst_session_select(nst_session *session, uint32_t path, uint32_t mode, nst_error *err);
 
@@ -362,6 +432,12 @@ NST_API int nst_session_select(nst_session *session, uint32_t path, uint32_t mod
  * input, a state or written by an earlier stage, and an output must be written. */
 NST_API int nst_session_select_stages(nst_session *session, const uint32_t *stages, uint32_t count,
                                       nst_error *err);
+
+/* Copy what a run executes, in order: stages that stand in for others under their own numbers. None
+ * when nothing is selected. `capacity`: entries at `out_stages`; nst_model_position_count is always
+ * enough; otherwise NST_E_LIMIT. */
+NST_API int nst_session_stages(const nst_session *session, uint32_t *out_stages, uint32_t capacity,
+                               uint32_t *out_count, nst_error *err);
 
 /* Let a slot of role "input" read the caller's memory. No copy: the memory must stay readable
  * and keep its content during runs, until another binding, and `bytes` must be exactly the

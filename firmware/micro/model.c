@@ -31,8 +31,7 @@ static int fail_stage(nst_error *err, int code, nst_text stage, uint64_t expecte
 }
 
 static int changed(nst_error *err) {
-    return nst_fail(err, NST_E_CORRUPT, NULL, NULL, 0, 0,
-                    "the bundle changed while it was being opened");
+    return nst_fail_in(err, NST_E_CORRUPT, NULL, "the bundle changed while it was being opened");
 }
 
 /* The stages that a path runs: the one that computes all of it where there is one. */
@@ -106,7 +105,7 @@ static int check_target(const nst_bundle *bundle, const nst_micro_config *config
             return NST_OK;
         }
     }
-    nst_fail(err, NST_E_TARGET, "manifest", NULL, 0, 0, NULL);
+    nst_fail_in(err, NST_E_TARGET, "manifest", NULL);
     if (err != NULL) {
         nst_writer writer;
         nst_writer_start(&writer, err->message, sizeof err->message);
@@ -203,6 +202,10 @@ static int read_stage(nst_micro_model *model, uint32_t index, const nst_micro_co
     if (nst_bundle_stage(bundle, index, &info) != NST_OK ||
         nst_bundle_program(bundle, info.program, &program) != NST_OK) {
         return changed(err);
+    }
+    if (program.target.bytes != 0) {
+        return fail_stage(err, NST_E_TARGET, info.name, 0, 0,
+                          "the stage is for another target; split the bundle for this device");
     }
     if (program.unpacked_bytes != 0) {
         return fail_stage(err, NST_E_ENGINE, info.name, 0, 0, "the stage's plan is compressed");

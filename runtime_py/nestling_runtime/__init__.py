@@ -25,6 +25,7 @@ from nestling_runtime.errors import (
     TargetError,
 )
 from nestling_runtime.native import version
+from nestling_runtime.placement import Fallback, Placement, TargetState
 from nestling_runtime.policy import BudgetPolicy, Policy
 from nestling_runtime.session import Session
 
@@ -37,13 +38,16 @@ __all__ = [
     "BundleError",
     "CancelledError",
     "EngineError",
+    "Fallback",
     "Model",
     "NestlingError",
     "PathError",
+    "Placement",
     "Policy",
     "Session",
     "SignatureError",
     "TargetError",
+    "TargetState",
     "open",
     "version",
 ]

@@ -49,13 +49,15 @@ E_STATE = -16
 E_NOT_FOUND = -17
 E_END = -18
 
-ABI_VERSION = 1
+ABI_VERSION = 2
+MAX_TARGETS = 16
 
 SECTION_KINDS = ("program", "blob", "data")
 DTYPES = ("f32", "f16", "i64", "i32", "u8", "i8", "bool")
 ROLES = ("input", "output", "state", "internal")
 
 Progress = CFUNCTYPE(c_int, c_void_p, c_uint64, c_uint64, c_uint32)
+Log = CFUNCTYPE(None, c_void_p, c_char_p)
 
 
 class Error(Structure):
@@ -121,6 +123,7 @@ class SlotInfo(Structure):
         ("role", c_int),
         ("rank", c_uint32),
         ("shape", c_uint32 * MAX_DIMS),
+        ("append", c_uint32),
         ("bytes", c_uint64),
     ]
 
@@ -152,6 +155,7 @@ class ProgramInfo(Structure):
         ("unpacked_bytes", c_uint64),
         ("data", c_void_p),
         ("method", Text),
+        ("target", Text),
     ]
 
 
@@ -253,6 +257,9 @@ class ModelOptions(Structure):
         ("weight_cache", c_uint8),
         ("keep_pages", c_uint8),
         ("reserved", c_uint8 * 5),
+        ("targets", c_char_p),
+        ("log", Log),
+        ("log_user", c_void_p),
     ]
 
 
@@ -330,6 +337,40 @@ class Selection(Structure):
     ]
 
 
+class TargetView(Structure):
+    """`nst_target_view`."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("reason", c_char_p),
+        ("runs", c_uint32),
+        ("stages", c_uint32),
+    ]
+
+
+class Fallback(Structure):
+    """`nst_fallback`."""
+
+    _fields_ = [("stage", c_uint32), ("replacement", c_uint32), ("reason", c_char_p)]
+
+
+class Transfer(Structure):
+    """`nst_transfer`."""
+
+    _fields_ = [("switch_us", c_double), ("us_per_byte", c_double)]
+
+
+class Placement(Structure):
+    """`nst_placement`."""
+
+    _fields_ = [
+        ("steps", c_uint32),
+        ("targets", c_uint32),
+        ("stage_us", POINTER(c_double)),
+        ("move_us", POINTER(c_double)),
+    ]
+
+
 class PathReport(Structure):
     """`nst_path_report`."""
 
@@ -398,6 +439,7 @@ CHECKED_STRUCTS: dict[str, type[Structure]] = {
     "nst_bundle": Bundle,
     "nst_constant_info": ConstantInfo,
     "nst_error": Error,
+    "nst_fallback": Fallback,
     "nst_list": List,
     "nst_memory": Memory,
     "nst_model_options": ModelOptions,
@@ -405,6 +447,7 @@ CHECKED_STRUCTS: dict[str, type[Structure]] = {
     "nst_path_info": PathInfo,
     "nst_path_report": PathReport,
     "nst_path_view": PathView,
+    "nst_placement": Placement,
     "nst_policy": Policy,
     "nst_policy_cost": PolicyCost,
     "nst_policy_params": PolicyParams,
@@ -417,5 +460,7 @@ CHECKED_STRUCTS: dict[str, type[Structure]] = {
     "nst_slot_info": SlotInfo,
     "nst_stage_info": StageInfo,
     "nst_stage_stats": StageStats,
+    "nst_target_view": TargetView,
     "nst_tensor": Tensor,
+    "nst_transfer": Transfer,
 }

@@ -72,12 +72,14 @@ class Constant:
 
 @dataclass(frozen=True)
 class Program:
-    """A .pte without its weights."""
+    """A .pte without its weights; `unpacked_bytes` of it where it is stored as a zlib stream."""
 
     section: int
     offset_bytes: int
     size_bytes: int
     method: str
+    target: str
+    unpacked_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,17 @@ class Tables:
 
     @property
     def target(self) -> str:
-        """Backend that the programs were lowered for."""
+        """Backend that programs are for unless they name another one."""
         return str(self._handle.contents.info.target)
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """All targets that the bundle has programs for, its own first."""
+        found, name = [], abi.Text()
+        for index in range(native.library().nst_bundle_target_count(self._handle)):
+            native.library().nst_bundle_target(self._handle, index, byref(name))
+            found.append(str(name))
+        return tuple(found)
 
     @property
     def scheme(self) -> str:
@@ -279,6 +290,8 @@ class Tables:
                 offset_bytes=info.offset,
                 size_bytes=info.size,
                 method=str(info.method),
+                target=str(info.target) or self.target,
+                unpacked_bytes=info.unpacked_bytes or None,
             )
             for info in self._entries(3, "nst_bundle_program", abi.ProgramInfo)
         )
@@ -355,6 +368,24 @@ class Tables:
             PathError: There is no such stage.
         """
         return _index_of("stage", stage, [entry.name for entry in self.stages])
+
+    def stage_target(self, stage: str | int) -> str:
+        """Return what a stage was lowered for.
+
+        Raises:
+            PathError: There is no such stage.
+        """
+        return self.programs[self.stages[self.stage_index(stage)].program].target
+
+    def stand_in(self, stage: str | int, target: str) -> int | None:
+        """Return the stage that does on `target` what this one does; None where there is none.
+
+        Raises:
+            PathError: There is no such stage.
+        """
+        index, wanted = self.stage_index(stage), target.encode()
+        found = native.library().nst_bundle_stand_in(self._handle, index, wanted, len(wanted))
+        return None if found == abi.NONE else int(found)
 
     def check_path(self, stages: Sequence[str | int]) -> tuple[int, ...]:
         """Check that a list of stages is a legal path; return its indices.
@@ -447,6 +478,30 @@ class Bundle(Tables):
                 f"cannot open {os.fspath(source)}", actual=error.strerror or str(error)
             ) from error
         return cls(np.frombuffer(mapped, dtype=np.uint8), mapped)
+
+    def item_bytes(self, item: Constant | Program) -> memoryview:
+        """Return a constant or a program as it is stored; valid until the bundle is closed.
+
+        The bytes are those of the file: `check_sections` tells whether they are what was written.
+
+        Raises:
+            BundleError: The bundle is closed.
+        """
+        if self._data is None:
+            raise BundleError("the bundle is closed")
+        start = self.sections[item.section].offset_bytes + item.offset_bytes
+        return self._data.data[start : start + item.size_bytes]
+
+    def section_bytes(self, section: Section) -> memoryview:
+        """Return a section as it is stored; as `item_bytes`.
+
+        Raises:
+            BundleError: The bundle is closed.
+        """
+        if self._data is None:
+            raise BundleError("the bundle is closed")
+        start = section.offset_bytes
+        return self._data.data[start : start + section.size_bytes]
 
     def close(self) -> None:
         """Let the file go. Tables that were read stay usable; may be called twice."""

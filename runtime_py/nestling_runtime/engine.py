@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import byref, c_uint64, c_void_p
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from nestling_runtime import abi, native
 from nestling_runtime.bundle import Tables
 from nestling_runtime.errors import EngineError
+from nestling_runtime.placement import (
+    Fallback,
+    Placement,
+    TargetState,
+    place,
+    read_fallbacks,
+    read_targets,
+)
 
 if TYPE_CHECKING:
     from nestling_runtime.prefetch import Prefetch
@@ -24,6 +34,17 @@ if TYPE_CHECKING:
 
 Mode = Literal["default", "fused", "chain"]
 MODES: dict[str, int] = {"default": 0, "fused": 1, "chain": 2}
+
+_LOGGER = logging.getLogger("nestling_runtime")
+
+
+def _write_log(_user: object, line: bytes) -> None:
+    """Pass on what the library says about stages that stand in for others."""
+    _LOGGER.warning("%s", line.decode(errors="replace"))
+
+
+_log = abi.Log(_write_log)
+
 
 # Called with loaded bytes, total bytes and stages left; a true result cancels.
 ProgressCallback = Callable[[int, int, int], object]
@@ -221,6 +242,50 @@ class Model:
         """Return the statistics of all stages, in the order of the bundle."""
         return tuple(self.stage_stats(index) for index in range(len(self.bundle.stages)))
 
+    def targets(self) -> tuple[TargetState, ...]:
+        """Return the bundle's targets, its own first, and which of them run here."""
+        return read_targets(self)
+
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """Return which stages were replaced by others since the model was opened, and why."""
+        return read_fallbacks(self)
+
+    def place(
+        self,
+        path: str | int,
+        *,
+        inputs: dict[str, npt.NDArray[Any]] | None = None,
+        repeat: int = 10,
+        switch_us: float | None = None,
+        us_per_byte: float = 0.0,
+    ) -> Placement:
+        """Find where each stage of a path runs best, by running it on every target.
+
+        The shortest times of the stages count, and what a change of the target costs; the cheapest
+        choice is found exactly, by dynamic programming.
+
+        Args:
+            path: Name or index.
+            inputs: Arrays by input name; what is left out is zeros.
+            repeat: Measured runs on each target, at least 3.
+            switch_us: Cost of a change of the target; measured by default, with a run that changes
+                it at every stage.
+            us_per_byte: Cost of a byte that is alive across a change; what backends copy on each
+                call is in the stages' times already.
+
+        Raises:
+            PathError: No such path.
+            NestlingError: As `Session.select` and `Session.run`.
+        """
+        return place(
+            self,
+            path,
+            inputs=inputs,
+            repeat=repeat,
+            switch_us=switch_us,
+            us_per_byte=us_per_byte,
+        )
+
     def reset_stats(self) -> None:
         """Zero the counters of all stages."""
         native.call("nst_model_reset_stats", self.handle)
@@ -281,6 +346,7 @@ def open_model(
     weight_cache: bool = True,
     keep_pages: bool = False,
     workspace_per_stage: bool = False,
+    targets: Sequence[str] | None = None,
     offset_bytes: int = 0,
     length_bytes: int = 0,
 ) -> Model:
@@ -294,12 +360,14 @@ def open_model(
         weight_cache: Let stages share packed weights; False for measurements only.
         keep_pages: Keep the file's pages in memory after packing.
         workspace_per_stage: Give each stage scratch memory of its own; for measurements.
+        targets: Of this device, best first; the bundle's other ones are not used. All of the
+            bundle, its own first, by default.
         offset_bytes: Where the bundle starts in the file of a descriptor.
         length_bytes: How long it is there; 0 to the end of the file.
 
     Raises:
         BundleError: The file cannot be read, or is not a whole, legal bundle.
-        TargetError: The bundle was built for another target.
+        TargetError: None of the bundle's targets runs here; names them.
         EngineError: Another open model uses a thread pool of another size, or there is no library.
     """
     library = native.library()
@@ -311,6 +379,9 @@ def open_model(
     options.weight_cache = weight_cache
     options.keep_pages = keep_pages
     options.workspace = int(workspace_per_stage)
+    options.targets = None if targets is None else ",".join(targets).encode()
+    options.log = _log
+    native.find_openvino()
     handle = c_void_p()
     keep: object = None
     if isinstance(source, bytes):

@@ -14,7 +14,18 @@ import importlib.util
 import os
 import threading
 from collections.abc import Iterable
-from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_double,
+    c_int,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
 
 from nestling_runtime import abi
@@ -31,6 +42,7 @@ from nestling_runtime.errors import (
 
 LIBRARY_VARIABLE = "NESTLING_LIBRARY"
 LIBRARY_NAME = "libnestling.so"
+OPENVINO_VARIABLE = "OPENVINO_LIB_PATH"
 
 # In the order in which they need each other.
 _EXECUTORCH_LIBRARIES = (
@@ -92,6 +104,13 @@ _PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
         c_int,
         (_bundle, POINTER(_u32), c_size_t, POINTER(abi.PathReport), _err),
     ),
+    "nst_bundle_target_count": (_u32, (_bundle,)),
+    "nst_bundle_target": (c_int, (_bundle, _u32, POINTER(abi.Text))),
+    "nst_bundle_stand_in": (_u32, (_bundle, _u32, c_char_p, c_size_t)),
+    "nst_placement_search": (
+        c_int,
+        (POINTER(abi.Placement), POINTER(_u32), POINTER(c_uint8), POINTER(c_double)),
+    ),
     # models
     "nst_model_options_default": (None, (POINTER(abi.ModelOptions),)),
     "nst_model_open_path": (
@@ -116,6 +135,24 @@ _PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "nst_model_evict_unused": (c_int, (c_void_p, POINTER(c_uint64), _err)),
     "nst_model_stage_stats": (c_int, (c_void_p, _u32, POINTER(abi.StageStats), _err)),
     "nst_model_reset_stats": (c_int, (c_void_p, _err)),
+    # targets
+    "nst_model_target_count": (_u32, (c_void_p,)),
+    "nst_model_target": (c_int, (c_void_p, _u32, POINTER(abi.TargetView), _err)),
+    "nst_model_stand_in": (_u32, (c_void_p, _u32, _u32)),
+    "nst_model_fallback_count": (_u32, (c_void_p,)),
+    "nst_model_fallback": (c_int, (c_void_p, _u32, POINTER(abi.Fallback), _err)),
+    "nst_model_place": (
+        c_int,
+        (
+            c_void_p,
+            _u32,
+            POINTER(abi.Transfer),
+            POINTER(_u32),
+            _u32,
+            POINTER(c_double),
+            _err,
+        ),
+    ),
     # prefetches
     "nst_prefetch_start": (
         c_int,
@@ -129,6 +166,7 @@ _PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "nst_session_destroy": (None, (c_void_p,)),
     "nst_session_select": (c_int, (c_void_p, _u32, _u32, _err)),
     "nst_session_select_stages": (c_int, (c_void_p, POINTER(_u32), _u32, _err)),
+    "nst_session_stages": (c_int, (c_void_p, POINTER(_u32), _u32, POINTER(_u32), _err)),
     "nst_session_bind_input": (c_int, (c_void_p, _u32, c_void_p, c_size_t, _err)),
     "nst_session_bind_output": (c_int, (c_void_p, _u32, c_void_p, c_size_t, _err)),
     "nst_session_tensor": (c_int, (c_void_p, _u32, POINTER(abi.Tensor), _err)),
@@ -256,6 +294,21 @@ def version() -> str:
     """
     text: bytes = library().nst_version()
     return text.decode()
+
+
+def find_openvino() -> None:
+    """Tell ExecuTorch's OpenVINO backend where the package has its library, if nobody did.
+
+    The backend looks for `libopenvino_c.so`, or for what OPENVINO_LIB_PATH names; pip's package has
+    it under a name with a version.
+    """
+    if OPENVINO_VARIABLE in os.environ:
+        return
+    spec = importlib.util.find_spec("openvino")
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        for library_file in sorted((Path(place) / "libs").glob("libopenvino_c.so*")):
+            os.environ[OPENVINO_VARIABLE] = str(library_file)
+            return
 
 
 def error_of(error: abi.Error) -> NestlingError:

@@ -16,6 +16,7 @@ from nestling_runtime import abi, native
 from nestling_runtime.bundle import Slot
 from nestling_runtime.engine import Mode, mode_number
 from nestling_runtime.errors import EngineError, PathError
+from nestling_runtime.placement import read_stages
 
 if TYPE_CHECKING:
     from nestling_runtime.engine import Model
@@ -86,9 +87,10 @@ class Session:
 
         Raises:
             PathError: No such path, or it has no fused stage.
+            TargetError: A stage's target is not here, and nothing stands in for it.
             BudgetError: It does not fit into the memory budget.
             BundleError: A section is damaged.
-            EngineError: ExecuTorch refuses a stage.
+            EngineError: ExecuTorch refuses a stage that nothing stands in for.
         """
         index = self._model.bundle.path_index(path)
         with self._lock:
@@ -97,8 +99,12 @@ class Session:
     def select_stages(self, stages: Sequence[str | int]) -> None:
         """Select any legal list of stages.
 
+        A stage whose target is not here, or that does not load, is replaced by one that does the
+        same on another target; `stages` tells what runs.
+
         Raises:
             PathError: It is not legal; the message says which rule it breaks.
+            TargetError: A stage's target is not here, and nothing stands in for it.
             BudgetError: See `select`.
             BundleError: See `select`.
             EngineError: See `select`.
@@ -253,6 +259,14 @@ class Session:
         raw = self._selection()
         name = None if raw.path == abi.NONE else self._model.bundle.paths[raw.path].name
         return name, "fused" if raw.mode == 1 else "chain", int(raw.stages)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What a run executes, in order: stages that stand in for others by their own names."""
+        bundle = self._model.bundle
+        with self._lock:
+            indices = read_stages(self.handle, len(bundle.positions))
+        return tuple(bundle.stages[index].name for index in indices)
 
     @property
     def last_run_ns(self) -> int:

@@ -95,7 +95,8 @@ def with_manifest(data: bytes, encoded: bytes) -> bytes:
     """The bundle with another manifest and a prefix that fits it; section bytes are left alone."""
     sections = data[first_section_offset(manifest_end(data) - 64) :]
     start = first_section_offset(len(encoded))
-    head = prefix_bytes(encoded, 0, start + len(sections)) + encoded
+    version = int.from_bytes(data[8:12], "little")
+    head = prefix_bytes(encoded, 0, start + len(sections), version) + encoded
     return head + bytes(start - len(head)) + sections
 
 

@@ -68,7 +68,7 @@ def test_bad_files(
             {
                 "empty": b"",
                 "text": b"hello, I am not a bundle\n" * 10,
-                "newer": good[:8] + struct.pack("<I", 2) + good[12:],
+                "newer": good[:8] + struct.pack("<I", 3) + good[12:],
                 "cut in the manifest": good[:300],
                 "cut in the last section": good[:-1],
                 "too long": good + b"\0",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
 from nestling.errors import ExportError
-from nestling.packing import PackReport, PathPlan, pack
+from nestling.packing import TARGET_MARK, PackReport, PathPlan, pack
 from nestling.partition.blocks import cut_blocks
 from nestling.partition.calibrate import Samples, record_inputs
 from nestling.partition.cut import Cut, StageCut, StageKey, cut
@@ -23,7 +23,7 @@ from nestling.quantize.schemes import Scheme, get_scheme
 from nestling.targets.description import Grain
 from nestling.targets.pool import Job, Progress, StaticJob, lower_whole_all, quantize_all
 from nestling.targets.registry import get_target
-from nestling.targets.target import Work
+from nestling.targets.target import LoweredStages, Target, Work
 
 Quality = Mapping[str, Mapping[str, float]]
 """Path name -> metric name -> value."""
@@ -40,6 +40,7 @@ class ExportReport:
         stages: number of stages, fused ones included.
         pack: bytes by section and what sharing saved.
         portable: stage name -> operators that no delegate took.
+        targets: what the stages were lowered for, the bundle's own first.
     """
 
     path: Path
@@ -48,13 +49,14 @@ class ExportReport:
     stages: int
     pack: PackReport
     portable: dict[str, tuple[str, ...]]
+    targets: tuple[str, ...]
 
 
 def export_bundle(
     supernet: Supernet,
     out_path: Path,
     *,
-    target: str = "xnnpack",
+    target: str | Sequence[str] = "xnnpack",
     scheme: str = "fp32",
     calibration: Sequence[tuple[Tensor, ...]] | None = None,
     paths: Mapping[str, Subnet] | None = None,
@@ -73,7 +75,8 @@ def export_bundle(
     Args:
         supernet: trained; left unchanged.
         out_path: written through a temporary file and a rename.
-        target: a name in :func:`nestling.targets.registry.list_targets`.
+        target: a name in :func:`nestling.targets.registry.list_targets`, or several: the first is
+            the bundle's own, and stages of the others stand in for its, ``<stage>@<target>``.
         scheme: a name in :data:`nestling.quantize.schemes.SCHEMES`.
         calibration: real inputs, each a tuple of tensors ``[batch, ...]``, for static schemes.
         paths: named paths, small to large; default ``supernet.space.named``. A scheme that nests
@@ -84,67 +87,81 @@ def export_bundle(
         quality: figures of each path to keep in the bundle.
         progress: told about each finished step.
         name: of the model in the bundle; default the file's stem.
-        reference_dir: where to keep one program a stage that the target can execute alone.
-        options: of the target, see its description.
-        grain: how to cut; default the target's own.
+        reference_dir: where to keep one program a stage that the target can execute alone; with
+            several targets, in a folder each.
+        options: of the target, see its description. With several targets a name counts for those
+            that know it, and ``<target>:<name>`` for one.
+        grain: how to cut; default the target's own, and blocks if one of several wants them.
 
     Raises:
         ModelError: the model cannot be cut as asked; names the module.
         PathError: a path in ``paths`` does not exist in the supernet.
-        ExportError: unknown scheme, target or option, missing calibration, or a stage that cannot
-            be lowered.
+        ExportError: unknown scheme, target or option, missing calibration, a stage that cannot be
+            lowered, or targets that do not hand the same tensors from stage to stage.
         TargetError: a package that the target needs is not installed; names it.
     """
     chosen = get_scheme(scheme)
-    compiler = get_target(target)
-    compiler.check(chosen)
+    names = (target,) if isinstance(target, str) else tuple(target)
+    if not names or len(set(names)) != len(names):
+        raise ExportError("a bundle is for one target or for several different ones", actual=names)
+    compilers = [get_target(each) for each in names]
+    for compiler in compilers:
+        compiler.check(chosen)
+    values = _share_options(compilers, options or {})
     if chosen.needs_calibration and not calibration:
         raise ExportError(
             f"scheme {scheme} needs calibration data", hint="pass real inputs as calibration"
         )
     for subnet in (paths or {}).values():
         supernet.space.check(subnet)
-    grain = grain or compiler.description.grain
+    if grain is None:
+        wanted = {compiler.description.grain for compiler in compilers}
+        grain = "block" if "block" in wanted else "layer"
     pieces = cut_blocks(supernet, chosen) if grain == "block" else cut(supernet, chosen)
     plans = _plan_paths(supernet, pieces, chosen, paths)
-    lowered = compiler.lower(
-        Work(
-            supernet,
-            pieces,
-            chosen,
-            calibration or (),
-            {plan.name: plan.chain for plan in plans},
-            fused,
-            jobs,
-            cache_dir,
-            progress,
-            reference_dir,
-            grain,
-            compiler.description.resolve_options((options or {}).items()),
+    lowered: dict[str, LoweredStages] = {}
+    for compiler in compilers:
+        folder = reference_dir
+        if reference_dir is not None and len(compilers) > 1:
+            folder = reference_dir / compiler.name
+        lowered[compiler.name] = compiler.lower(
+            Work(
+                supernet,
+                pieces,
+                chosen,
+                calibration or (),
+                {plan.name: plan.chain for plan in plans},
+                fused,
+                jobs,
+                cache_dir,
+                progress,
+                folder,
+                grain,
+                values[compiler.name],
+            )
         )
-    )
-    programs = lowered.programs
     report = pack(
         supernet,
-        lowered.pieces,
-        programs,
+        lowered,
         plans,
         out_path,
         scheme=chosen,
         name=name or out_path.stem,
         quality=quality or {},
-        target=target,
-        method=lowered.method,
-        packed=lowered.packed,
-        meta=lowered.meta,
     )
     return ExportReport(
         path=out_path,
         scheme=scheme,
         paths=tuple(plan.name for plan in plans),
-        stages=len(programs),
+        stages=sum(len(stages.programs) for stages in lowered.values()),
         pack=report,
-        portable={_label(pieces, key): p.portable for key, p in programs.items() if p.portable},
+        portable={
+            _label(pieces, key) + ("" if each == names[0] else f"{TARGET_MARK}{each}"): p.portable
+            for each, stages in lowered.items()
+            for key, p in stages.programs.items()
+            if p.portable
+        },
+        targets=names,
     )
 
 
@@ -186,6 +203,25 @@ def _plan_paths(
         for name, subnet in (paths or supernet.space.named).items():
             plans.append(PathPlan(f"{name}{suffix}", subnet, bits, pieces.chain(subnet, bits)))
     return plans
+
+
+def _share_options(
+    compilers: Sequence[Target], given: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Return the options of each target by its name."""
+    mine: dict[str, dict[str, str]] = {compiler.name: {} for compiler in compilers}
+    for name, value in given.items():
+        whose, _, option = name.rpartition(":")
+        takers = [
+            compiler.name
+            for compiler in compilers
+            if whose == compiler.name
+            or (not whose and any(o.name == option for o in compiler.description.options))
+        ]
+        # Nobody's: the first target says what it knows.
+        for taker in takers or [compilers[0].name]:
+            mine[taker][option if takers else name] = value
+    return {c.name: c.description.resolve_options(mine[c.name].items()) for c in compilers}
 
 
 def _label(pieces: Cut, key: StageKey | str) -> str:

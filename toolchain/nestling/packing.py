@@ -7,23 +7,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nestling.bundle.layout import content_digest
 from nestling.bundle.manifest import Note
 from nestling.bundle.writer import BundleBuilder
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
+from nestling.errors import ExportError
 from nestling.partition.cut import Cut, StageKey
 from nestling.quantize.schemes import Scheme
 from nestling.targets.dtypes import TORCH_DTYPES
 from nestling.targets.lowered import SYMBOL_PREFIX_LENGTH, LoweredProgram, TensorLayout
+from nestling.targets.target import LoweredStages
+
+PROGRAM_SECTION = "programs"
 
 UNSHARED_SECTION = "fused"
 """Blob of constants that only fused programs use; empty when the compiler folded nothing anew."""
 
+TARGET_MARK = "@"
+"""Stands between the name of a stage or section and its target, where that is not the bundle's."""
+
 KEY_LENGTH = 32
 """Hexadecimal digits of a constant's hash that serve as its key."""
-
-Programs = Mapping[StageKey | str, LoweredProgram]
-"""Lowered stages by key, fused paths by the path's name."""
 
 
 @dataclass(frozen=True)
@@ -60,56 +65,64 @@ class PackReport:
 
 def pack(
     supernet: Supernet,
-    pieces: Cut,
-    programs: Programs,
+    lowered: Mapping[str, LoweredStages],
     plans: Iterable[PathPlan],
     out_path: Path,
     *,
     scheme: Scheme,
     name: str,
     quality: Mapping[str, Mapping[str, float]],
-    target: str = "xnnpack",
-    method: str = "forward",
-    packed: bool = True,
-    meta: Mapping[str, Note] | None = None,
 ) -> PackReport:
     """Write the bundle.
 
+    Constants of equal bytes are stored once, whatever targets use them. What only a further target
+    uses lies in sections of its own, so that a device without it can do without them.
+
     Args:
         supernet: for names, parameters and multiply-accumulates.
-        pieces: the stages as they were cut.
-        programs: the stages as they were lowered; those of paths become fused stages.
+        lowered: the stages as they were lowered, by target; the first target is the bundle's own,
+            stages of the others stand in for its. Programs of paths become fused stages.
         plans: named paths.
         out_path: where to write.
         scheme: what the weights are.
         name: of the model.
         quality: figures by path name.
-        target: what the programs were lowered for.
-        method: of every program.
-        packed: store programs deflated.
-        meta: notes.
 
     Raises:
         BundleError: a table is over a limit of the format.
+        ExportError: the targets do not hand the same tensors from stage to stage.
     """
     plans = list(plans)
+    (own, first), *others = lowered.items()
+    for target, stages in others:
+        _check_same_slots(own, first.pieces, target, stages.pieces)
     builder = BundleBuilder(
-        name=name, target=target, scheme=scheme.name, family=supernet.family, meta=meta
+        name=name,
+        target=own,
+        scheme=scheme.name,
+        family=supernet.family,
+        meta=_merge_notes(lowered),
     )
-    packer = _Packer(builder, supernet, pieces, scheme, method, packed)
-    for key in sorted(pieces.stages, key=lambda k: (k.bits, k.level, k.position)):
-        packer.add_block_stage(key, programs[key])
+    packer = _Packer(builder, supernet, first.pieces, scheme)
+    for target, stages in lowered.items():
+        packer.start(target, stages)
+        for key in sorted(stages.pieces.stages, key=lambda k: (k.bits, k.level, k.position)):
+            packer.add_block_stage(key, stages.programs[key])
+    fused_stages: dict[str, int] = {}
+    for target, stages in lowered.items():
+        packer.start(target, stages)
+        for plan in plans:
+            if plan.name in stages.programs:
+                fused = packer.add_fused_stage(plan, stages.programs[plan.name])
+                fused_stages.setdefault(plan.name, fused)
     unshared = 0
     for plan in plans:
-        fused = None
-        if plan.name in programs:
-            fused = packer.add_fused_stage(plan, programs[plan.name])
         weights = packer.weight_bytes(plan.chain)
         unshared += weights
         builder.add_path(
             plan.name,
             chain=[packer.stages[key] for key in plan.chain],
-            fused=fused,
+            fused=fused_stages.get(plan.name),
             parameters=supernet.count_parameters(plan.subnet),
             macs=supernet.macs(plan.subnet),
             weight_bytes=weights,
@@ -132,17 +145,18 @@ class _Packer:
         supernet: Supernet,
         pieces: Cut,
         scheme: Scheme,
-        method: str,
-        packed: bool,
     ) -> None:
         self.builder = builder
-        self._method = method
-        self._packed = packed
         self.pieces = pieces
         self.scheme = scheme
-        self.stages: dict[StageKey, int] = {}
+        self._levels = supernet.space.levels
+        self._target = builder.target
+        self._suffix = ""
+        self._method = "forward"
+        self._packed = True
+        self.stages: dict[StageKey, int] = {}  # of the bundle's own target
         self._sizes: dict[StageKey, dict[str, int]] = {}
-        self._homes: dict[str, str] = {}
+        self._homes: dict[bytes, str] = {}
         self._wires = pieces.wires()
         self._slots = {
             name: builder.add_slot(
@@ -152,15 +166,22 @@ class _Packer:
         }
         for position in pieces.positions:
             builder.add_position(position.name, layer=position.layer, required=position.required)
-        for bits in scheme.levels:
-            for level in range(1, supernet.space.levels + 1):
-                builder.add_section(self._section(level, bits), "blob", level)
+
+    def start(self, target: str, stages: LoweredStages) -> None:
+        """Go on with the stages of a target; the first call names the bundle's own."""
+        self._target = target
+        self._suffix = "" if target == self.builder.target else f"{TARGET_MARK}{target}"
+        self._method = stages.method
+        self._packed = stages.packed
+        for bits in self.scheme.levels:
+            for level in range(1, self._levels + 1):
+                self.builder.add_section(self._section(level, bits), "blob", level)
 
     def add_block_stage(self, key: StageKey, program: LoweredProgram) -> None:
         """Add one stage of the chain."""
         cut = self.pieces.stages[key]
-        self.stages[key] = self.builder.add_stage(
-            cut.name,
+        index = self.builder.add_stage(
+            f"{cut.name}{self._suffix}",
             program=self._add_program(program),
             first=key.position,
             inputs=[self._slots[name] for name in self._wires.reads[key]],
@@ -171,8 +192,11 @@ class _Packer:
             macs=cut.macs,
             arena_bytes=program.arena_bytes,
         )
+        if self._target != self.builder.target:
+            return
+        self.stages[key] = index
         self._sizes[key] = {
-            _constant_key(data.data, data.layout): len(data.data)
+            constant_key(data.data, data.layout): len(data.data)
             for data in program.constants.values()
         }
 
@@ -180,13 +204,13 @@ class _Packer:
         """Add the stage that runs a whole path; return its index."""
         ends = self.pieces.ends
         return self.builder.add_stage(
-            f"path.{plan.name}",
+            f"path.{plan.name}{self._suffix}",
             program=self._add_program(program),
             first=0,
             last=len(self.pieces.positions) - 1,
             inputs=[self._slots[name] for name in ends.inputs],
             outputs=[self._slots[ends.output_name]],
-            bindings=self._bind(program, UNSHARED_SECTION),
+            bindings=self._bind(program, f"{UNSHARED_SECTION}{self._suffix}"),
             level=max(plan.subnet.levels),
             bits=plan.bits,
             macs=sum(self.pieces.stages[key].macs for key in plan.chain),
@@ -194,7 +218,13 @@ class _Packer:
         )
 
     def _add_program(self, program: LoweredProgram) -> int:
-        return self.builder.add_program(program.program, self._method, packed=self._packed)
+        return self.builder.add_program(
+            program.program,
+            self._method,
+            f"{PROGRAM_SECTION}{self._suffix}",
+            packed=self._packed,
+            target=self._target,
+        )
 
     def weight_bytes(self, chain: Iterable[StageKey]) -> int:
         """Bytes of all constants that a chain uses, each once."""
@@ -208,9 +238,11 @@ class _Packer:
         bindings = []
         for name, constant in program.constants.items():
             layout = constant.layout
-            key = _constant_key(constant.data, layout)
+            key = constant_key(constant.data, layout)
+            # By bytes, not by key: a kernel and a delegate may want the same bytes.
+            home = self._homes.setdefault(content_digest(constant.data), section)
             index = self.builder.add_constant(
-                self._homes.setdefault(key, section),
+                home,
                 key,
                 constant.data,
                 dtype=None if layout is None else layout.dtype,
@@ -223,10 +255,36 @@ class _Packer:
     def _section(self, level: int, bits: int) -> str:
         """Name of the blob that ``level`` adds, the lower nibbles in blobs of their own."""
         name = "core" if level == 1 else f"level{level}"
-        return name if bits == self.scheme.levels[0] else f"{name}.low"
+        low = "" if bits == self.scheme.levels[0] else ".low"
+        return f"{name}{low}{self._suffix}"
 
 
-def _constant_key(data: bytes, layout: TensorLayout | None) -> str:
+def _check_same_slots(own: str, pieces: Cut, target: str, others: Cut) -> None:
+    """Refuse targets whose stages cannot follow each other; memory orders are the engine's work."""
+
+    def slots(of: Cut) -> dict[str, tuple[object, ...]]:
+        return {n: (s.tensor.dtype, tuple(s.tensor.shape)) for n, s in of.wires().slots.items()}
+
+    if pieces.stages.keys() != others.stages.keys() or slots(pieces) != slots(others):
+        raise ExportError(
+            f"stages for {target} and for {own} do not hand each other the same tensors",
+            hint="export them into bundles of their own",
+        )
+
+
+def _merge_notes(lowered: Mapping[str, LoweredStages]) -> dict[str, Note]:
+    """Notes of all targets; those of further ones carry the target behind the stage's name."""
+    notes: dict[str, Note] = {}
+    for number, (target, stages) in enumerate(lowered.items()):
+        suffix = "" if number == 0 else f"{TARGET_MARK}{target}"
+        names = [cut.name for cut in stages.pieces.stages.values()]
+        for note, value in stages.meta.items():
+            stage = max((n for n in names if note.startswith(f"{n}.")), key=len, default=note)
+            notes[f"{stage}{suffix}{note[len(stage) :]}"] = value
+    return notes
+
+
+def constant_key(data: bytes, layout: TensorLayout | None) -> str:
     """Key of a constant: its content, and its layout where a kernel will ask for it."""
     digest = hashlib.sha256(data)
     if layout is not None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nestling.bundle.manifest import (
-    FORMAT_VERSION,
     ITEM_ALIGNMENT_BYTES,
     MAGIC,
     PREFIX_BYTES,
@@ -30,10 +29,12 @@ def first_section_offset(manifest_bytes: int) -> int:
     return aligned(PREFIX_BYTES + manifest_bytes + SIGNATURE_BYTES, SECTION_ALIGNMENT_BYTES)
 
 
-def prefix_bytes(manifest: bytes, signature_bytes: int, total_bytes: int) -> bytes:
+def prefix_bytes(
+    manifest: bytes, signature_bytes: int, total_bytes: int, format_version: int
+) -> bytes:
     """Return the 64 bytes that start a bundle."""
     numbers = (
-        FORMAT_VERSION.to_bytes(4, "little"),
+        format_version.to_bytes(4, "little"),
         signature_bytes.to_bytes(4, "little"),
         len(manifest).to_bytes(8, "little"),
         total_bytes.to_bytes(8, "little"),

@@ -17,7 +17,8 @@ import cbor2
 
 from nestling.errors import BundleError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest; a bundle is written in the oldest that can say what it says."""
 MAGIC = b"\x89NEST\r\n\x1a"
 PREFIX_BYTES = 64
 SIGNATURE_BYTES = 84
@@ -163,22 +164,27 @@ class Slot:
         shape: Dimensions, each at least 1; () is a scalar.
         role: "input" is bound by the caller, "output" read by it, "state" survives runs,
             "internal" lives between two stages.
+        append: Index of the state slot whose next rows an internal slot is.
     """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     role: SlotRole
+    append: int | None = None
 
     def encoding(self) -> dict[str, object]:
         """Return the entry as CBOR's types."""
         where = f"slot {self.name!r}"
-        return {
+        entry: dict[str, object] = {
             "name": check_name(self.name, where),
             "dtype": _choice(self.dtype, DType, where),
             "shape": [_count(dim, where, bits=32) for dim in self.shape],
             "role": _choice(self.role, SlotRole, where),
         }
+        if self.append is not None:
+            entry["append"] = _count(self.append, where, bits=32)
+        return entry
 
 
 @dataclass(frozen=True)
@@ -232,6 +238,7 @@ class Program:
         size: Bytes as stored.
         method: Name of the method to load.
         unpacked: Bytes of the .pte inside the zlib stream that is stored; None: stored as it is.
+        target: What it was lowered for, where that is not the bundle's target.
     """
 
     section: int
@@ -239,6 +246,7 @@ class Program:
     size: int
     method: str
     unpacked: int | None = None
+    target: str | None = None
 
     def encoding(self) -> dict[str, object]:
         """Return the entry as CBOR's types."""
@@ -251,6 +259,8 @@ class Program:
         }
         if self.unpacked is not None:
             entry["unpacked"] = _count(self.unpacked, where)
+        if self.target is not None:
+            entry["target"] = check_name(self.target, where)
         return entry
 
 
@@ -389,7 +399,7 @@ class Manifest:
     Args:
         name: Of the model.
         producer: Program and version that wrote the bundle.
-        target: Backend that the programs were lowered for, such as "xnnpack".
+        target: Backend of the programs that name none of their own, such as "xnnpack".
         scheme: Number format of the weights, such as "fp32" or "int8-static".
         family: Model family, such as "vit" or "custom".
         sections: In the order of their bytes.
@@ -415,6 +425,12 @@ class Manifest:
     stages: tuple[Stage, ...]
     paths: tuple[PathEntry, ...]
     meta: Mapping[str, Note] = field(default_factory=dict)
+
+    @property
+    def format_version(self) -> int:
+        """The oldest version of the format that can say this."""
+        newer = any(program.target is not None for program in self.programs)
+        return 2 if newer or any(slot.append is not None for slot in self.slots) else 1
 
     def encoding(self) -> dict[str, object]:
         """Return the manifest as CBOR's types.

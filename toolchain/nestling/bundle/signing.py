@@ -145,11 +145,11 @@ def _read_head(file: BinaryIO) -> _Head:
             "the bundle is cut short", section="prefix", expected=PREFIX_BYTES, actual=len(prefix)
         )
     version = int.from_bytes(prefix[8:12], "little")
-    if version != FORMAT_VERSION:
+    if not 1 <= version <= FORMAT_VERSION:
         raise BundleError(
             "the bundle is of another format version",
             section="prefix",
-            expected=FORMAT_VERSION,
+            expected=f"1 to {FORMAT_VERSION}",
             actual=version,
         )
     head = _Head(

@@ -72,6 +72,7 @@ class _Program:
     section: FilledSection
     item: Item
     unpacked: int | None
+    target: str | None
 
 
 class BundleBuilder:
@@ -79,7 +80,7 @@ class BundleBuilder:
 
     Args:
         name: Of the model.
-        target: Backend that the programs were lowered for.
+        target: Backend that programs are for unless they are added with another one.
         scheme: Number format of the weights.
         family: Model family.
         producer: Program that writes the bundle; this package by default.
@@ -138,10 +139,16 @@ class BundleBuilder:
             known.level = level
 
     def add_slot(
-        self, name: str, dtype: DType, shape: Iterable[int], role: SlotRole = "internal"
+        self,
+        name: str,
+        dtype: DType,
+        shape: Iterable[int],
+        role: SlotRole = "internal",
+        *,
+        append: int | None = None,
     ) -> int:
-        """Add a tensor that stages read and write; return its index."""
-        self._slots.append(Slot(name, dtype, tuple(int(dim) for dim in shape), role))
+        """Add a tensor that stages read and write; return its index. See `Slot`."""
+        self._slots.append(Slot(name, dtype, tuple(int(dim) for dim in shape), role, append))
         return len(self._slots) - 1
 
     def add_constant(
@@ -217,23 +224,54 @@ class BundleBuilder:
         section: str = DEFAULT_PROGRAM_SECTION,
         *,
         packed: bool = False,
+        target: str | None = None,
     ) -> int:
-        """Add a .pte file; return the program's index. Equal bytes and method are one program.
+        """Add a .pte file; return the program's index.
+
+        Programs of equal bytes, method and target are one.
 
         Args:
             pte: The file.
             method: To load from it.
             section: Name of the program section.
             packed: Store it deflated. A runtime copies programs anyway, so this costs it no memory.
+            target: What it was lowered for; the bundle's target by default.
+        """
+        unpacked = memoryview(pte).nbytes if packed else None
+        stored = zlib.compress(pte, 9) if packed else pte
+        return self.add_stored_program(stored, method, section, unpacked=unpacked, target=target)
+
+    def add_stored_program(
+        self,
+        stored: Buffer,
+        method: str,
+        section: str,
+        *,
+        unpacked: int | None,
+        target: str | None = None,
+    ) -> int:
+        """Add a program whose bytes are deflated already, or stay as they are; see `add_program`.
+
+        Args:
+            stored: The bytes as they will lie in the file.
+            method: To load.
+            section: Name of the program section.
+            unpacked: Bytes of the .pte inside, where `stored` is a zlib stream.
+            target: What it was lowered for; the bundle's target by default.
         """
         self.add_section(section, "program")
-        target = self._sections[section]
-        unpacked = memoryview(pte).nbytes if packed else None
-        item = target.place(zlib.compress(pte, 9) if packed else pte)
+        home = self._sections[section]
+        item = home.place(stored)
+        wanted = None if target == self.target else target
         for index, known in enumerate(self._programs):
-            if (known.item, known.method, known.unpacked) == (item, method, unpacked):
+            if (known.item, known.method, known.unpacked, known.target) == (
+                item,
+                method,
+                unpacked,
+                wanted,
+            ):
                 return index
-        self._programs.append(_Program(method, target, item, unpacked))
+        self._programs.append(_Program(method, home, item, unpacked, wanted))
         return len(self._programs) - 1
 
     def add_data(self, section: str, data: Buffer) -> None:
@@ -410,6 +448,7 @@ class BundleBuilder:
             size=program.item.data.nbytes,
             method=program.method,
             unpacked=program.unpacked,
+            target=program.target,
         )
 
     @staticmethod
@@ -452,7 +491,7 @@ class BundleBuilder:
         manifest, encoded = self.build()
         sections = self._used_sections()
         last = manifest.sections[-1]
-        prefix = prefix_bytes(encoded, 0, last.offset + last.size)
+        prefix = prefix_bytes(encoded, 0, last.offset + last.size, manifest.format_version)
         with replacing(Path(path)) as file:
             file.write(prefix)
             file.write(encoded)

@@ -22,6 +22,7 @@ from nestling.cli.push import command as push
 from nestling.cli.run import command as run
 from nestling.cli.sign import command as sign
 from nestling.cli.simulate import command as simulate
+from nestling.cli.split import command as split
 from nestling.cli.targets import command as targets
 from nestling.cli.train import command as train
 from nestling.cli.verify import command as verify
@@ -40,6 +41,7 @@ for _command in (
     export,
     compile_plan,
     inspect,
+    split,
     run,
     devices,
     demo_devices,

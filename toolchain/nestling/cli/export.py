@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from nestling.cli.sources import Source
-    from nestling.targets.description import Grain
+    from nestling.targets.description import Grain, TargetDescription
 
 
 def read_options(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
@@ -43,16 +43,27 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     help="The bundle; default: SOURCE's name with .nest in the current folder.",
 )
 @click.option(
-    "--target", default="xnnpack", show_default=True, help="See `nestling targets` for all."
+    "--target",
+    "targets",
+    multiple=True,
+    default=("xnnpack",),
+    show_default=True,
+    help="See `nestling targets` for all. Several make one bundle for all of them; the first is "
+    "its own, stages of the others stand in for its.",
 )
 @click.option(
     "--grain",
     type=click.Choice(["layer", "block"]),
-    help="A stage is a layer at a width, or what one width adds; default: the target's.",
+    help="A stage is a layer at a width, or what one width adds; default: the target's, and block "
+    "if one of several wants it.",
 )
-@click.option("--scheme", help="Of quantisation; default: the target's first.")
+@click.option("--scheme", help="Of quantisation; default: the first that all targets take.")
 @click.option(
-    "--option", "options", multiple=True, callback=read_options, help="NAME=VALUE, of the target."
+    "--option",
+    "options",
+    multiple=True,
+    callback=read_options,
+    help="NAME=VALUE, of the target; TARGET:NAME=VALUE, of one of several.",
 )
 @click.option(
     "--calibration",
@@ -89,7 +100,7 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
 def command(
     source: Path,
     output: Path | None,
-    target: str,
+    targets: tuple[str, ...],
     grain: Grain | None,
     scheme: str | None,
     options: dict[str, str],
@@ -119,10 +130,11 @@ def command(
     from nestling.quantize.schemes import get_scheme
     from nestling.targets.registry import describe_target
 
-    description = describe_target(target)
-    scheme = scheme or description.schemes[0]
+    descriptions = [describe_target(target) for target in targets]
+    scheme = scheme or _common_scheme(descriptions)
     static = get_scheme(scheme).needs_calibration
-    description.require("export")
+    for description in descriptions:
+        description.require("export")
     loaded = load_source(source, builder=builder, widths=widths, depths=depths, positions=positions)
     supernet = loaded.supernet
     samples = _find_samples(loaded, calibration) if static else None
@@ -131,7 +143,7 @@ def command(
         report = export_bundle(
             supernet,
             bundle,
-            target=target,
+            target=targets,
             scheme=scheme,
             calibration=samples,
             paths=_choose_paths(loaded, paths_text),
@@ -163,6 +175,19 @@ def command(
                 progress=advance,
             )
     _print_report(report, as_json)
+
+
+def _common_scheme(targets: list[TargetDescription]) -> str:
+    """Return the first scheme of the first target that the others take too."""
+    from nestling.errors import ExportError
+
+    for scheme in targets[0].schemes:
+        if all(scheme in target.schemes for target in targets):
+            return scheme
+    raise ExportError(
+        "no scheme of quantisation suits all targets",
+        actual="; ".join(f"{target.name}: {', '.join(target.schemes)}" for target in targets),
+    )
 
 
 def _find_samples(source: Source, calibration: Path | None) -> Any:
@@ -207,6 +232,7 @@ def _print_report(report: Any, as_json: bool) -> None:
                     "bundle": str(report.path),
                     "bytes": size,
                     "scheme": report.scheme,
+                    "targets": list(report.targets),
                     "paths": list(report.paths),
                     "stages": report.stages,
                     "portable_operators": {k: list(v) for k, v in report.portable.items()},
