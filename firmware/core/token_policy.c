@@ -1,0 +1,137 @@
+#include "token_policy.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static void choose_fixed(void *self, const nst_token_signals *last, nst_token_choice *out) {
+    const nst_fixed_policy *policy = self;
+    (void)last;
+    out->path = policy->path;
+}
+
+nst_token_policy nst_fixed_policy_use(nst_fixed_policy *policy) {
+    return (nst_token_policy){policy, choose_fixed, NULL};
+}
+
+bool nst_entropy_policy_init(nst_entropy_policy *policy, uint32_t small, uint32_t large,
+                             float threshold_bits, uint32_t window, uint32_t minimum_stay) {
+    if (policy == NULL || window == 0 || window > NST_ENTROPY_WINDOW_MAX ||
+        !(threshold_bits >= 0.0f)) {
+        return false;
+    }
+    memset(policy, 0, sizeof *policy);
+    policy->small = small;
+    policy->large = large;
+    policy->threshold_bits = threshold_bits;
+    policy->window = window;
+    policy->minimum_stay = minimum_stay;
+    return true;
+}
+
+static void choose_by_entropy(void *self, const nst_token_signals *last, nst_token_choice *out) {
+    nst_entropy_policy *policy = self;
+    if (last->path != NST_NO_PATH) {
+        float sum = 0;
+        policy->entropies[policy->next] = last->logits.entropy_bits;
+        policy->next = (policy->next + 1) % policy->window;
+        policy->filled += policy->filled < policy->window ? 1 : 0;
+        policy->stay += policy->stay < UINT32_MAX ? 1 : 0;
+        for (uint32_t i = 0; i < policy->filled; i++) {
+            sum += policy->entropies[i];
+        }
+        const uint32_t wanted = sum > policy->threshold_bits * (float)policy->filled ? 1 : 0;
+        if (wanted != policy->current && policy->stay >= policy->minimum_stay) {
+            policy->current = wanted;
+            policy->stay = 0;
+        }
+    }
+    out->path = policy->current != 0 ? policy->large : policy->small;
+}
+
+nst_token_policy nst_entropy_policy_use(nst_entropy_policy *policy) {
+    return (nst_token_policy){policy, choose_by_entropy, NULL};
+}
+
+bool nst_exit_policy_init(nst_exit_policy *policy, const uint32_t *paths, uint32_t count,
+                          nst_exit_signal signal, float threshold) {
+    if (policy == NULL || paths == NULL || count == 0 || count > NST_LADDER_MAX ||
+        (uint32_t)signal > NST_EXIT_ENTROPY || !(threshold >= 0.0f)) {
+        return false;
+    }
+    memset(policy, 0, sizeof *policy);
+    memcpy(policy->paths, paths, count * sizeof *paths);
+    policy->count = count;
+    policy->signal = (uint32_t)signal;
+    policy->threshold = threshold;
+    return true;
+}
+
+static void choose_first(void *self, const nst_token_signals *last, nst_token_choice *out) {
+    const nst_exit_policy *policy = self;
+    (void)last;
+    out->path = policy->paths[0];
+}
+
+static bool is_sure(const nst_exit_policy *policy, const nst_logit_signals *logits) {
+    switch (policy->signal) {
+        case NST_EXIT_MARGIN:
+            return logits->margin >= policy->threshold;
+        case NST_EXIT_ENTROPY:
+            return logits->entropy_bits <= policy->threshold;
+        default:
+            return logits->confidence >= policy->threshold;
+    }
+}
+
+static uint32_t next_unless_sure(void *self, const nst_token_signals *now) {
+    const nst_exit_policy *policy = self;
+    for (uint32_t i = 0; i + 1 < policy->count; i++) {
+        if (policy->paths[i] == now->path) {
+            return is_sure(policy, &now->logits) ? NST_NO_PATH : policy->paths[i + 1];
+        }
+    }
+    return NST_NO_PATH;
+}
+
+nst_token_policy nst_exit_policy_use(nst_exit_policy *policy) {
+    return (nst_token_policy){policy, choose_first, next_unless_sure};
+}
+
+static void choose_draft(void *self, const nst_token_signals *last, nst_token_choice *out) {
+    const nst_speculative_policy *policy = self;
+    (void)last;
+    out->path = policy->draft;
+    out->verify = policy->verify;
+    out->draft_tokens = policy->tokens;
+    out->draft_confidence = policy->confidence;
+}
+
+nst_token_policy nst_speculative_policy_use(nst_speculative_policy *policy) {
+    return (nst_token_policy){policy, choose_draft, NULL};
+}
+
+bool nst_rate_policy_init(nst_rate_policy *policy, nst_policy_cost *costs, uint32_t paths,
+                          double tokens_per_second, uint32_t horizon) {
+    const nst_policy_params params = NST_POLICY_DEFAULTS;
+    if (policy == NULL || !(tokens_per_second > 0.0 && tokens_per_second < 1e9) || horizon == 0) {
+        return false;
+    }
+    policy->token_us = 1e6 / tokens_per_second;
+    policy->horizon = horizon;
+    return nst_policy_init(&policy->costs, &params, costs, paths);
+}
+
+static void choose_by_rate(void *self, const nst_token_signals *last, nst_token_choice *out) {
+    nst_rate_policy *policy = self;
+    if (last->path != NST_NO_PATH) {
+        (void)nst_policy_record(&policy->costs, last->path, (double)last->token_ns * 1e-3);
+    }
+    const double due_us = policy->token_us * (double)last->generated;
+    const double ahead_us = due_us - (double)last->elapsed_ns * 1e-3;
+    out->path =
+        nst_policy_choose(&policy->costs, policy->token_us + ahead_us / (double)policy->horizon);
+}
+
+nst_token_policy nst_rate_policy_use(nst_rate_policy *policy) {
+    return (nst_token_policy){policy, choose_by_rate, NULL};
+}

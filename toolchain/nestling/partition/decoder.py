@@ -1,0 +1,410 @@
+"""Cut a decoder into stages that compute a few tokens behind those that are cached.
+
+Every stage comes in several sizes: for one token, and for a chunk of them (prompts, verification).
+All sizes of a stage have the same weights. A path of the bundle is a list of stages of one size;
+its name says which::
+
+    full             one token
+    full.t64         64 tokens, of which the last valid one gets logits
+    full.all4        4 tokens with all their logits
+    full.from2.t64   the same from layer 2 on, behind an exit that has kept its streams
+    tiny.fill        also fills the caches of the layers that it leaves out (PROPAGATE)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nestling.bundle.manifest import SlotRole
+from nestling.elastic.attention import ElasticAttention
+from nestling.elastic.block import ElasticBlock
+from nestling.elastic.families.llama import DecoderHead, DecoderStem, ElasticLlama
+from nestling.elastic.subnet import Subnet
+from nestling.errors import ModelError
+from nestling.partition.decoder_modules import (
+    AttentionStage,
+    EmbedStage,
+    KeepStage,
+    KeyValueStage,
+    ResumeStage,
+    RotaryRows,
+    TakeStage,
+)
+from nestling.partition.modules import BlockStage
+from nestling.quantize.dynamic import quantize_linears
+from nestling.quantize.schemes import Scheme
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """How many tokens a decoder takes.
+
+    Attributes:
+        context: tokens that a session can hold.
+        chunks: sizes of a run beside one token, ascending.
+        verify: the one of them whose runs can give the logits of all their tokens.
+    """
+
+    context: int = 256
+    chunks: tuple[int, ...] = (4, 32)
+    verify: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.context < 2 or list(self.chunks) != sorted(set(self.chunks)) or self.sizes[0] != 1:
+            raise ModelError("chunks must ascend from 2", actual=(self.context, self.chunks))
+        if self.verify not in self.chunks:
+            raise ModelError("verify must be a chunk", expected=self.chunks, actual=self.verify)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All sizes of a run, 1 first."""
+        return (1, *self.chunks) if 1 not in self.chunks else ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of a cache: a chunk that is not full writes behind the context's end."""
+        return self.context + max(self.chunks)
+
+
+@dataclass(frozen=True)
+class DecoderSlot:
+    """A tensor between stages, by example.
+
+    Attributes:
+        example: its dtype and shape.
+        role: as in the bundle.
+        append: name of the state slot whose next rows this one is.
+    """
+
+    example: Tensor
+    role: SlotRole = "internal"
+    append: str | None = None
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """One stage before it is lowered.
+
+    Attributes:
+        module: in evaluation mode, quantised.
+        inputs: names of slots.
+        outputs: names of slots.
+        first: name of the first position that it covers.
+        last: name of the last one.
+        level: nesting level.
+        bits: of its weights.
+        macs: multiply-accumulates of its products with weights.
+    """
+
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    first: str
+    last: str
+    level: int
+    bits: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class DecoderPath:
+    """A list of stages with a name.
+
+    Attributes:
+        subnet: what it computes.
+        stages: names.
+    """
+
+    subnet: Subnet
+    stages: tuple[str, ...]
+
+
+@dataclass
+class DecoderCut:
+    """A decoder in pieces, all by name.
+
+    Attributes:
+        shape: how many tokens.
+        positions: name -> (layer, whether it is required), in the order of the chain.
+        slots: tensors between stages.
+        stages: what is lowered.
+        paths: lists of stages.
+    """
+
+    shape: DecoderShape
+    positions: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    slots: dict[str, DecoderSlot] = field(default_factory=dict)
+    stages: dict[str, DecoderStage] = field(default_factory=dict)
+    paths: dict[str, DecoderPath] = field(default_factory=dict)
+
+    def example_inputs(self, stage: str) -> tuple[Tensor, ...]:
+        """Return inputs of a stage to trace it with."""
+        return tuple(self.slots[name].example.clone() for name in self.stages[stage].inputs)
+
+
+def cut_decoder(
+    supernet: ElasticLlama,
+    scheme: Scheme,
+    shape: DecoderShape | None = None,
+    paths: Mapping[str, Subnet] | None = None,
+) -> DecoderCut:
+    """Cut a decoder into stages of every size and level.
+
+    Args:
+        supernet: left unchanged.
+        scheme: fp32, or one with dynamic activations; bits are not nested here.
+        shape: how many tokens; default `DecoderShape()`.
+        paths: named subnets, small to large; default `supernet.space.named`.
+
+    Raises:
+        ModelError: the model is not such a decoder, or the scheme needs calibration.
+    """
+    if scheme.activations == "static":
+        raise ModelError("decoders are not quantised statically", actual=scheme.name)
+    named = dict(paths or supernet.space.named)
+    for subnet in named.values():
+        supernet.space.check(subnet)
+    with torch.no_grad():
+        return _Cutter(supernet, scheme, shape or DecoderShape(), named).cut()
+
+
+@dataclass(frozen=True)
+class _Exit:
+    """A depth behind which some path ends.
+
+    Attributes:
+        depth: layers before it.
+        levels: of their blocks.
+    """
+
+    depth: int
+    levels: tuple[int, ...]
+
+
+class _Cutter:
+    """Makes the pieces one after the other."""
+
+    def __init__(
+        self,
+        supernet: ElasticLlama,
+        scheme: Scheme,
+        shape: DecoderShape,
+        named: Mapping[str, Subnet],
+    ) -> None:
+        stem, head = supernet.stem, supernet.head
+        if not isinstance(stem, DecoderStem) or not isinstance(head, DecoderHead):
+            raise ModelError("not a decoder", actual=type(supernet).__name__)
+        self.stem, self.head, self.scheme, self.named = stem, head, scheme, named
+        self.blocks = supernet.chain
+        self.layers = supernet.layers()
+        self.cos, self.sin = stem.rotary(torch.arange(shape.rows))
+        self.dim = stem.embedding.embedding_dim
+        self.head_dim = self.cos.shape[1]
+        self.exits = self._find_exits()
+        self.out = DecoderCut(shape)
+
+    def cut(self) -> DecoderCut:
+        """Return everything."""
+        self._add_positions()
+        self._add_states()
+        for tokens in self.out.shape.sizes:
+            self._add_slots(tokens)
+            self._add_ends(tokens)
+            for block in self.blocks:
+                self._add_block(block, tokens)
+        for name, subnet in self.named.items():
+            self._add_paths(name, subnet)
+        return self.out
+
+    def _find_exits(self) -> list[_Exit]:
+        """Depths at which named paths end before the last layer, and whose streams are kept."""
+        exits: dict[int, _Exit] = {}
+        for subnet in self.named.values():
+            depth = self._exit_depth(subnet)
+            if depth is not None:
+                levels = subnet.levels[: self._blocks_before(depth)]
+                exits.setdefault(depth, _Exit(depth, levels))
+        return sorted(exits.values(), key=lambda e: e.depth)
+
+    def _blocks_before(self, depth: int) -> int:
+        return sum(len(layer) for layer in self.layers[:depth])
+
+    def _exit_depth(self, subnet: Subnet) -> int | None:
+        """Number of layers of a path that leaves out all layers from some on, else None."""
+        used = max(i for i, level in enumerate(subnet.levels) if level)
+        depth = 1 + list(dict.fromkeys(b.layer for b in self.blocks)).index(self.blocks[used].layer)
+        return depth if depth < len(self.layers) else None
+
+    def _add_positions(self) -> None:
+        add = self.out.positions
+        first, last = self.blocks[0].layer, self.blocks[-1].layer
+        add["stem"] = (first, True)
+        for depth, layer in enumerate(self.layers, 1):
+            for block in layer:
+                add[block.name] = (block.layer, not block.skippable)
+            if any(e.depth == depth for e in self.exits):
+                add[f"exit{depth}"] = (layer[0].layer, False)
+        add["take"] = (last, False)
+        add["head"] = (last, True)
+
+    def _add_states(self) -> None:
+        rows = self.out.shape.rows
+        for block in self._attention():
+            width = block.units * block.head_dim
+            for kind in ("keys", "values"):
+                slot = DecoderSlot(torch.zeros(rows, width), "state")
+                self.out.slots[f"{block.name}.{kind}"] = slot
+        for point in self.exits:
+            self.out.slots[f"exit{point.depth}"] = DecoderSlot(torch.zeros(rows, self.dim), "state")
+        self.out.slots["position"] = DecoderSlot(torch.zeros(1, dtype=torch.int64), "input")
+
+    def _attention(self) -> list[ElasticAttention]:
+        return [block for block in self.blocks if isinstance(block, ElasticAttention)]
+
+    def _add_slots(self, tokens: int) -> None:
+        add, end = self.out.slots, _size(tokens)
+        long = torch.int64
+        add[f"tokens{end}"] = DecoderSlot(torch.zeros(1, tokens, dtype=long), "input")
+        add[f"x{end}"] = DecoderSlot(torch.randn(1, tokens, self.dim))
+        for name, table in (("cos", self.cos), ("sin", self.sin)):
+            add[f"{name}{end}"] = DecoderSlot(table[:tokens, None].clone())
+        if tokens > 1:
+            add[f"row{end}"] = DecoderSlot(torch.zeros(1, dtype=long), "input")
+        vocabulary = self.head.classifier.out_features
+        if tokens in (1, self.out.shape.verify):
+            add[f"logits{end}"] = DecoderSlot(torch.zeros(1, tokens, vocabulary), "output")
+        for block in self._attention():
+            width = block.units * block.head_dim
+            for kind in ("keys", "values"):
+                state = f"{block.name}.{kind}"
+                add[f"{state}.t{tokens}"] = DecoderSlot(torch.zeros(tokens, width), append=state)
+        for point in self.exits:
+            state = f"exit{point.depth}"
+            slot = DecoderSlot(torch.zeros(tokens, self.dim), append=state)
+            add[f"{state}.t{tokens}"] = slot
+
+    def _add_ends(self, tokens: int) -> None:
+        end = _size(tokens)
+        stream = (f"x{end}", f"cos{end}", f"sin{end}")
+        rotary = RotaryRows(self.cos, self.sin, tokens)
+        embed = EmbedStage(self.stem.embedding, rotary)
+        self._add(f"stem{end}", embed, (f"tokens{end}", "position"), stream, "stem")
+        for point in self.exits:
+            kept = f"exit{point.depth}"
+            rows = (f"{kept}.t{tokens}",)
+            self._add(f"{kept}{end}", KeepStage(), stream[:1], rows, kept)
+            resume = ResumeStage(rotary)
+            self._add(f"from{point.depth}{end}", resume, (kept, "position"), stream, "stem", kept)
+        if tokens > 1:
+            take = TakeStage()
+            self._add(f"take{end}", take, (stream[0], f"row{end}"), ("x",), "take")
+        if f"logits{end}" in self.out.slots:
+            head = nn.Sequential(self.head.norm.scaled(1.0), self.head.classifier)
+            self._add(f"head{end}", head, stream[:1], (f"logits{end}",), "head")
+
+    def _add_block(self, block: ElasticBlock, tokens: int) -> None:
+        end = _size(tokens)
+        stream, rotary = f"x{end}", (f"cos{end}", f"sin{end}")
+        for level in range(1, len(block.widths) + 1):
+            name = f"{block.name}.w{level}{end}"
+            if isinstance(block, ElasticAttention):
+                caches = tuple(f"{block.name}.{kind}" for kind in ("keys", "values"))
+                rows = tuple(f"{cache}.t{tokens}" for cache in caches)
+                attention = AttentionStage(block, level)
+                inputs = (stream, *rotary, "position", *caches)
+                self._add(name, attention, inputs, (stream, *rows), block.name, level=level)
+                if level == 1 and self.exits and block.skippable:
+                    fill = KeyValueStage(block)
+                    inputs = (stream, *rotary)
+                    self._add(f"{block.name}.fill{end}", fill, inputs, rows, block.name)
+            else:
+                stage = BlockStage(
+                    block.prepare(),
+                    [block.part(k) for k in range(1, level + 1)],
+                    block.finish(level),
+                    block.post,
+                    residual=block.residual,
+                )
+                self._add(name, stage, (stream,), (stream,), block.name, level=level)
+
+    def _add(
+        self,
+        name: str,
+        module: nn.Module,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        first: str,
+        last: str | None = None,
+        level: int = 1,
+    ) -> None:
+        module = module.eval().requires_grad_(False)
+        example = tuple(self.out.slots[slot].example for slot in inputs)
+        with FlopCounterMode(display=False) as counter:
+            module(*example)
+        bits = self.scheme.full_bits
+        if self.scheme.activations == "dynamic":
+            module = quantize_linears(module, self.scheme, bits)
+        self.out.stages[name] = DecoderStage(
+            module.eval(),
+            inputs,
+            outputs,
+            first,
+            last or first,
+            level,
+            bits,
+            int(counter.get_total_flops()) // 2,
+        )
+
+    def _add_paths(self, name: str, subnet: Subnet) -> None:
+        depth = self._exit_depth(subnet)
+        for tokens in self.out.shape.sizes:
+            for start in (None, *self.exits):
+                if start is not None and not self._passes(subnet, start):
+                    continue
+                for fill in (False, True) if depth is not None and start is None else (False,):
+                    self._add_path(name, subnet, tokens, start, fill)
+
+    def _passes(self, subnet: Subnet, point: _Exit) -> bool:
+        """Whether a path computes what the exit keeps, and goes on behind it."""
+        behind = subnet.levels[len(point.levels) :]
+        return subnet.levels[: len(point.levels)] == point.levels and any(behind)
+
+    def _add_path(
+        self, name: str, subnet: Subnet, tokens: int, start: _Exit | None, fill: bool
+    ) -> None:
+        end = _size(tokens)
+        first = 0 if start is None else len(start.levels)
+        stages = [f"stem{end}" if start is None else f"from{start.depth}{end}"]
+        for block, level in list(zip(self.blocks, subnet.levels, strict=True))[first:]:
+            if level:
+                stages.append(f"{block.name}.w{level}{end}")
+            elif fill and isinstance(block, ElasticAttention):
+                stages.append(f"{block.name}.fill{end}")
+        depth = self._exit_depth(subnet)
+        if any(e.depth == depth and e.levels == subnet.levels[: len(e.levels)] for e in self.exits):
+            after = 1 + max(i for i, s in enumerate(stages) if ".fill" not in s)
+            stages.insert(after, f"exit{depth}{end}")
+        name += ".fill" if fill else ""
+        name += f".from{start.depth}" if start is not None else ""
+        if tokens == 1:
+            self.out.paths[name] = DecoderPath(subnet, (*stages, "head"))
+            return
+        taken = (*stages, f"take{end}", "head")
+        self.out.paths[f"{name}.t{tokens}"] = DecoderPath(subnet, taken)
+        if tokens == self.out.shape.verify:
+            self.out.paths[f"{name}.all{tokens}"] = DecoderPath(subnet, (*stages, f"head{end}"))
+
+
+def _size(tokens: int) -> str:
+    return "" if tokens == 1 else f".t{tokens}"
+
+
+def chain_macs(cut: DecoderCut, stages: Sequence[str]) -> int:
+    """Return the multiply-accumulates of a list of stages."""
+    return sum(cut.stages[name].macs for name in stages)
