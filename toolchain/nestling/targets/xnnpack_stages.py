@@ -20,7 +20,7 @@ class XnnpackTarget(Target):
     def lower(self, work: Work) -> LoweredStages:
         """Lower all stages, and the named paths in one piece where that is asked for."""
         work = replace(work, pieces=keep_channels_innermost(work.pieces))
-        modules = _quantize(work)
+        modules = quantize_stages(work)
         keys: list[StageKey | str] = []
         jobs: list[Job] = []
         stages = work.pieces.stages
@@ -41,8 +41,12 @@ class XnnpackTarget(Target):
         return LoweredStages(dict(zip(keys, lowered, strict=True)), work.pieces)
 
 
-def _quantize(work: Work) -> dict[StageKey, nn.Module]:
-    """Modules of all stages; static schemes are quantised here, the others were when cut."""
+def quantize_stages(work: Work) -> dict[StageKey, nn.Module]:
+    """Return the modules of all stages; static schemes are quantised here, others were when cut.
+
+    Raises:
+        ExportError: a stage cannot be traced or quantised; names it.
+    """
     stages = work.pieces.stages
     modules: dict[StageKey, nn.Module] = {key: stage.module for key, stage in stages.items()}
     if work.scheme.activations != "static":

@@ -1,0 +1,191 @@
+"""From a torch module to an ONNX model whose weights lie outside of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from nestling.errors import ExportError
+from nestling.targets.lowered import ExternalConstant, LoweredProgram
+
+OPSET = 20
+"""The first with GELU as one operator; onnxruntime has it since 1.17."""
+
+WEIGHTS_NAME = "weights.bin"
+"""File beside the models that holds the weights of all of them."""
+
+EXTERNAL_BYTES = 256
+"""Tensors smaller than this stay in the model: saying where they lie would take as much."""
+
+# What a convolution does when it says nothing; None: its weight says it.
+_CONV_DEFAULTS = {"kernel_shape": None, "dilations": 1, "strides": 1, "pads": 0}
+
+
+def convert(
+    module: nn.Module | ExportedProgram,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+) -> onnx.ModelProto:
+    """Convert a module to an ONNX model with its weights inside.
+
+    Args:
+        module: in evaluation mode, or traced already.
+        inputs: one example each; shapes become static.
+        input_names: of the graph's inputs.
+        output_names: of the graph's outputs.
+
+    Raises:
+        ExportError: torch cannot trace or convert it; says why.
+    """
+    try:
+        with silence(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                tuple(inputs),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(input_names),
+                output_names=list(output_names),
+                verbose=False,
+                optimize=True,
+            )
+    except Exception as error:  # whatever the exporter of the day raises
+        raise ExportError("the conversion to ONNX failed", actual=first_line(error)) from error
+    if program is None:
+        raise ExportError("torch.onnx gave no program")
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def lower(
+    program: ExportedProgram,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+) -> LoweredProgram:
+    """Lower a traced module to an ONNX model, its weights beside it.
+
+    The model refers to `WEIGHTS_NAME`; where in it each weight lies is filled in by
+    :func:`place_weights`. What the exporter notes about sources is dropped: with it a model of many
+    small operators would be larger than its weights.
+
+    Raises:
+        ExportError: torch cannot convert it; says why.
+    """
+    model = convert(program, inputs, input_names, output_names)
+    _strip(model)
+    _shorten(model)
+    constants = {}
+    for tensor in model.graph.initializer:
+        data = numpy_helper.to_array(tensor).tobytes()
+        if len(data) >= EXTERNAL_BYTES:
+            constants[tensor.name] = ExternalConstant(data, None)
+            kept = onnx.TensorProto(
+                name=tensor.name,
+                data_type=tensor.data_type,
+                dims=tensor.dims,
+                data_location=onnx.TensorProto.EXTERNAL,
+            )
+            tensor.CopyFrom(kept)
+    return LoweredProgram(
+        program=model.SerializeToString(deterministic=True),
+        constants=constants,
+        arena_bytes=0,
+        delegated=len(model.graph.node),
+        portable=(),
+    )
+
+
+def place_weights(program: LoweredProgram, place: Callable[[bytes], int]) -> bytes:
+    """Return the model with the places of its weights in `WEIGHTS_NAME` filled in.
+
+    Args:
+        program: what :func:`lower` gave.
+        place: takes the bytes of a weight, gives their offset in the file.
+    """
+    model = onnx.ModelProto.FromString(program.program)
+    for tensor in model.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        data = program.constants[tensor.name].data
+        del tensor.external_data[:]
+        entries = {"location": WEIGHTS_NAME, "offset": place(data), "length": len(data)}
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=str(value))
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep the converters' chatter away from the user's terminal."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the kind of an error and the beginning of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what says nothing: notes, names of nodes, shapes in between, attributes by default."""
+    del model.metadata_props[:]
+    model.ClearField("doc_string")
+    graph = model.graph
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    graph.ClearField("doc_string")
+    for entry in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del entry.metadata_props[:]
+        entry.ClearField("doc_string")
+    for node in graph.node:
+        node.ClearField("name")
+        told = [attribute for attribute in node.attribute if not _is_default(node, attribute)]
+        del node.attribute[:]
+        node.attribute.extend(told)
+
+
+def _is_default(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
+    if node.op_type == "Conv" and attribute.name in _CONV_DEFAULTS:
+        default = _CONV_DEFAULTS[attribute.name]
+        return default is None or set(attribute.ints) == {default}
+    schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
+    known = schema.attributes.get(attribute.name)
+    if known is None or known.default_value.type != attribute.type:
+        return False
+    value, default = helper.get_attribute_value(attribute), known.default_value
+    return bool(value == helper.get_attribute_value(default))
+
+
+def _shorten(model: onnx.ModelProto) -> None:
+    """Number all tensors but inputs and outputs: a small model would else be made of names."""
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    free = (name for name in map("{:x}".format, count()) if name not in kept)
+    given = [output for node in graph.node for output in node.output if output]
+    names = [name for name in (*(t.name for t in graph.initializer), *given) if name not in kept]
+    numbers = dict(zip(names, free, strict=False))
+    for tensor in graph.initializer:
+        tensor.name = numbers.get(tensor.name, tensor.name)
+    for node in graph.node:
+        for fields in (node.input, node.output):
+            for index, name in enumerate(fields):
+                fields[index] = numbers.get(name, name)

@@ -1,0 +1,20 @@
+"""ONNX, as `nestling targets` shows it."""
+
+from nestling.targets.description import Requirement, TargetDescription
+
+TARGETS = (
+    TargetDescription(
+        name="onnx",
+        family="onnx",
+        processor="whatever onnxruntime runs on",
+        grain="layer",
+        schemes=("fp32", "int8-static"),
+        implementation="nestling.targets.onnx_stages:OnnxTarget",
+        executed="by onnxruntime on this CPU",
+        requirements=(
+            Requirement("onnxscript>=0.5"),
+            Requirement("onnxruntime>=1.20", purpose="run"),
+        ),
+        extra="onnx",
+    ),
+)
