@@ -16,10 +16,12 @@ static inline bool nst_add_u64(uint64_t a, uint64_t b, uint64_t *out) {
 }
 
 static inline bool nst_mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
-    if (b != 0 && a > UINT64_MAX / b) {
+    uint64_t product;
+    /* Not by a division: on a small processor that is a kilobyte of code. */
+    if (__builtin_mul_overflow(a, b, &product)) {
         return false;
     }
-    *out = a * b;
+    *out = product;
     return true;
 }
 

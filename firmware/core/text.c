@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "divide.h"
+
 /* Bytes of the UTF-8 sequence at `at`, of which `left` bytes are there; 0 when it is not
  * well-formed. */
 static size_t sequence_bytes(const uint8_t *at, size_t left, uint32_t *out_point) {
@@ -117,8 +119,9 @@ void nst_write_number(nst_writer *writer, uint64_t number) {
     char digits[20];
     size_t first = sizeof digits;
     do {
-        digits[--first] = (char)('0' + number % 10);
-        number /= 10;
+        uint16_t digit;
+        number = nst_divide_u64(number, 10, &digit);
+        digits[--first] = (char)('0' + digit);
     } while (number != 0);
     nst_write_text(writer, (nst_text){digits + first, sizeof digits - first});
 }

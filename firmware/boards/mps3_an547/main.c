@@ -2,12 +2,13 @@
  * port. */
 #include "boards/cortex_m/board.h"
 #include "boards/cortex_m/system.h"
+#include "core/divide.h"
 #include "core/signature.h"
 #include "core/smp_server.h"
 #include "flash_ddr.h"
-#include "hash_sodium.h"
 #include "micro/engine.h"
 #include "serial.h"
+#include "small_crypto.h"
 #include "watchdog.h"
 
 enum {
@@ -40,7 +41,8 @@ static const char *const targets[] = {"cortex-m55"};
 
 static uint64_t uptime_ms(void *self) {
     (void)self;
-    return (nst_board_instructions() - started) / INSTRUCTIONS_A_MS;
+    uint16_t rest;
+    return nst_divide_u64(nst_board_instructions() - started, INSTRUCTIONS_A_MS, &rest);
 }
 
 static uint64_t now(void *self) {
@@ -69,7 +71,7 @@ static int hash_update(nst_hash_state *state, const void *data, size_t bytes) {
     while (code == 0 && bytes > 0) {
         size_t piece = bytes < most ? bytes : most;
         nst_watchdog_feed();
-        code = nst_hash_sodium.update(state, at, piece);
+        code = nst_hash_small.update(state, at, piece);
         at += piece;
         bytes -= piece;
     }
@@ -77,11 +79,11 @@ static int hash_update(nst_hash_state *state, const void *data, size_t bytes) {
 }
 
 static int hash_init(nst_hash_state *state) {
-    return nst_hash_sodium.init(state);
+    return nst_hash_small.init(state);
 }
 
 static int hash_final(nst_hash_state *state, uint8_t digest[NST_HASH_BYTES]) {
-    return nst_hash_sodium.final(state, digest);
+    return nst_hash_small.final(state, digest);
 }
 
 static const nst_hash_ops hash = {hash_init, hash_update, hash_final};
@@ -89,7 +91,7 @@ static const nst_hash_ops hash = {hash_init, hash_update, hash_final};
 /* A board with a key runs what is signed with it, and nothing else. */
 static int verify(void *context, const nst_bundle *bundle, nst_error *err) {
     (void)context;
-    return nst_bundle_verify(bundle, provision.public_key, &hash, nst_verify_sodium, err);
+    return nst_bundle_verify(bundle, provision.public_key, &hash, nst_verify_small, err);
 }
 
 /* Messages that come in during a run: an echo or a cancel is answered at once. At any other time
