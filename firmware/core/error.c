@@ -23,6 +23,10 @@ int nst_fail(nst_error *err, int code, const char *section, const char *stage, u
     return code;
 }
 
+int nst_fail_in(nst_error *err, int code, const char *section, const char *message) {
+    return nst_fail(err, code, section, NULL, 0, 0, message);
+}
+
 const char *nst_code_name(int code) {
     switch (code) {
         case NST_OK:

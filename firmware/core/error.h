@@ -55,6 +55,9 @@ typedef struct nst_error {
 int nst_fail(nst_error *err, int code, const char *section, const char *stage, uint64_t expected,
              uint64_t actual, const char *message);
 
+/* The same for an error of no stage, about which numbers would say nothing. */
+int nst_fail_in(nst_error *err, int code, const char *section, const char *message);
+
 /* Name of a code, such as "NST_E_CORRUPT"; "NST_E_UNKNOWN" for any other number. Static text. */
 const char *nst_code_name(int code);
 

@@ -11,8 +11,8 @@ int nst_flash_check(const nst_flash *flash, nst_error *err) {
                  is->sector_bytes <= 16384 && is->page_bytes >= 64 &&
                  is->page_bytes <= is->sector_bytes && is->size_bytes % is->sector_bytes == 0;
     return sound ? NST_OK
-                 : nst_fail(err, NST_E_ARGUMENT, "flash", NULL, 0, 0,
-                            "the geometry of the flash makes no sense");
+                 : nst_fail_in(err, NST_E_ARGUMENT, "flash",
+                               "the geometry of the flash makes no sense");
 }
 
 void nst_flash_cut_after(nst_flash *flash, uint64_t operations, nst_flash_cut cut) {
@@ -21,7 +21,7 @@ void nst_flash_cut_after(nst_flash *flash, uint64_t operations, nst_flash_cut cu
 }
 
 static int fail_dead(nst_error *err) {
-    return nst_fail(err, NST_E_IO, "flash", NULL, 0, 0, "the power was cut");
+    return nst_fail_in(err, NST_E_IO, "flash", "the power was cut");
 }
 
 /* Count an operation; whether it is the one in which the power fails. */

@@ -34,28 +34,27 @@ int nst_bundle_verify(const nst_bundle *bundle, const uint8_t public_key[NST_PUB
     uint8_t digest[NST_HASH_BYTES];
     nst_hash_state state;
     if (bundle == NULL || public_key == NULL || hash == NULL || verify == NULL) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "an argument is null");
+        return nst_fail_in(err, NST_E_ARGUMENT, NULL, "an argument is null");
     }
     const uint8_t *signature = bundle->info.signature;
     if (signature == NULL) {
-        return nst_fail(err, NST_E_SIGNATURE, "signature", NULL, 0, 0, "the bundle is not signed");
+        return nst_fail_in(err, NST_E_SIGNATURE, "signature", "the bundle is not signed");
     }
     if (!nst_signature_is_well_formed(signature, bundle->info.signature_bytes)) {
-        return nst_fail(err, NST_E_SIGNATURE, "signature", NULL, 0, 0,
-                        "the signature is malformed");
+        return nst_fail_in(err, NST_E_SIGNATURE, "signature", "the signature is malformed");
     }
     if (hash->init(&state) != 0 || hash->update(&state, public_key, NST_PUBLIC_KEY_BYTES) != 0 ||
         hash->final(&state, digest) != 0) {
-        return nst_fail(err, NST_E_HASH, "signature", NULL, 0, 0, "the hash could not be computed");
+        return nst_fail_in(err, NST_E_HASH, "signature", "the hash could not be computed");
     }
     if (memcmp(digest, signature + ID_AT, NST_KEY_ID_BYTES) != 0) {
-        return nst_fail(err, NST_E_SIGNATURE, "signature", NULL, 0, 0,
-                        "the bundle is signed by another key");
+        return nst_fail_in(err, NST_E_SIGNATURE, "signature",
+                           "the bundle is signed by another key");
     }
     nst_signature_message(bundle->info.manifest_sha256, message);
     if (verify(signature + SIGNATURE_AT, message, sizeof message, public_key) != 0) {
-        return nst_fail(err, NST_E_SIGNATURE, "signature", NULL, 0, 0,
-                        "the signature does not belong to this manifest");
+        return nst_fail_in(err, NST_E_SIGNATURE, "signature",
+                           "the signature does not belong to this manifest");
     }
     return NST_OK;
 }

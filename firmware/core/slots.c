@@ -27,6 +27,10 @@ int nst_store_fail(nst_error *err, int code, uint64_t expected, uint64_t actual,
     return nst_fail(err, code, "slots", NULL, expected, actual, message);
 }
 
+int nst_store_refuse(nst_error *err, int code, const char *message) {
+    return nst_fail_in(err, code, "slots", message);
+}
+
 static const uint8_t *superblock(const nst_store *store, uint32_t copy) {
     return store->flash->memory + (size_t)copy * store->flash->geometry.sector_bytes;
 }
@@ -172,7 +176,7 @@ int nst_store_open(nst_store *store, nst_flash *flash, const nst_hash_ops *hash,
                    size_t index_bytes, nst_error *err) {
     if (store == NULL || flash == NULL || hash == NULL || index == NULL ||
         (uintptr_t)index % sizeof(uint32_t) != 0) {
-        return nst_store_fail(err, NST_E_ARGUMENT, 0, 0, "an argument is null or not aligned");
+        return nst_store_refuse(err, NST_E_ARGUMENT, "an argument is null or not aligned");
     }
     int code = nst_flash_check(flash, err);
     if (code != NST_OK) {
@@ -218,7 +222,7 @@ static int run_active(nst_store *store, nst_store_place *out, nst_error *err) {
     store->running = nst_store_active(store);
     if (!nst_store_find(store, store->running, out)) {
         store->running = NST_NONE;
-        return nst_store_fail(err, NST_E_NOT_FOUND, 0, 0, "there is no bundle on the device");
+        return nst_store_refuse(err, NST_E_NOT_FOUND, "there is no bundle on the device");
     }
     return NST_OK;
 }
@@ -246,7 +250,7 @@ int nst_store_boot_failed(nst_store *store, nst_store_place *out, nst_error *err
         return NST_OK;
     }
     store->running = NST_NONE;
-    return nst_store_fail(err, NST_E_NOT_FOUND, 0, 0, "no bundle on the device opens");
+    return nst_store_refuse(err, NST_E_NOT_FOUND, "no bundle on the device opens");
 }
 
 int nst_store_slot_state(const nst_store *store, uint32_t slot, nst_store_slot *out) {
@@ -276,7 +280,7 @@ int nst_store_slot_state(const nst_store *store, uint32_t slot, nst_store_slot *
 /* Make sure that the marks behind `complete` are free to be cleared for the idle slot. */
 static int free_marks(nst_store *store, nst_error *err) {
     if (!idle_is_complete(store)) {
-        return nst_store_fail(err, NST_E_STATE, 0, 0, "the slot holds no complete bundle");
+        return nst_store_refuse(err, NST_E_STATE, "the slot holds no complete bundle");
     }
     bool used = nst_store_marked(store, NST_MARK_BOOTED) ||
                 nst_store_marked(store, NST_MARK_CONFIRMED) ||
@@ -330,7 +334,7 @@ int nst_store_confirm(nst_store *store, uint32_t slot, nst_error *err) {
         return code;
     }
     if (!idle_is_complete(store)) {
-        return nst_store_fail(err, NST_E_STATE, 0, 0, "the slot holds no complete bundle");
+        return nst_store_refuse(err, NST_E_STATE, "the slot holds no complete bundle");
     }
     if (nst_store_marked(store, NST_MARK_CONFIRMED) || nst_store_marked(store, NST_MARK_REJECTED)) {
         code = nst_store_renew(store, true, err);

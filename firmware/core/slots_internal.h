@@ -41,6 +41,7 @@ static inline uint64_t nst_load_u64(const uint8_t *at) {
 
 int nst_store_fail(nst_error *err, int code, uint64_t expected, uint64_t actual,
                    const char *message);
+int nst_store_refuse(nst_error *err, int code, const char *message);
 
 /* slots.c */
 bool nst_store_marked(const nst_store *store, nst_store_mark mark);

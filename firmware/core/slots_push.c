@@ -47,7 +47,7 @@ static int open_heads(nst_store *store, nst_error *err) {
                              store->hash, err);
     if (code == NST_OK &&
         memcmp(store->incoming.prefix.manifest_sha256, update->name, NST_HASH_BYTES) != 0) {
-        code = nst_store_fail(err, NST_E_HASH, 0, 0, "the head is not that of the update's name");
+        code = nst_store_refuse(err, NST_E_HASH, "the head is not that of the update's name");
     }
     if (code == NST_OK) {
         code = check_sections(store, &store->incoming, err);
@@ -114,7 +114,7 @@ int nst_store_push_head(nst_store *store, uint64_t off, const void *data, size_t
 /* A push is under way and its head is there. */
 static int need_head(nst_store *store, nst_error *err) {
     if (store->update.kind != NST_UPDATE_PUSH || !head_is_written(store)) {
-        return nst_store_fail(err, NST_E_STATE, 0, 0, "the head of the bundle has not been sent");
+        return nst_store_refuse(err, NST_E_STATE, "the head of the bundle has not been sent");
     }
     return open_heads(store, err);
 }
@@ -269,7 +269,7 @@ int nst_store_push_check(nst_store *store, nst_store_place *out, nst_error *err)
         code = code == NST_OK ? nst_store_finish(store, err) : code;
     }
     if (code == NST_OK && !nst_store_find(store, store->update.slot, out)) {
-        code = nst_store_fail(err, NST_E_CORRUPT, 0, 0, "the bundle changed while it was read");
+        code = nst_store_refuse(err, NST_E_CORRUPT, "the bundle changed while it was read");
     }
     return code;
 }

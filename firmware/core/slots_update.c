@@ -207,11 +207,11 @@ static int check_file(nst_store *store, nst_error *err) {
         hash->update(&state, nst_store_bytes(store, update->slot), (size_t)update->total_bytes) !=
             0 ||
         hash->final(&state, digest) != 0) {
-        return nst_store_fail(err, NST_E_HASH, 0, 0, "the hash could not be computed");
+        return nst_store_refuse(err, NST_E_HASH, "the hash could not be computed");
     }
     if (memcmp(digest, update->name, sizeof digest) != 0) {
-        return nst_store_fail(err, NST_E_HASH, 0, 0,
-                              "the file's bytes are not those that were announced");
+        return nst_store_refuse(err, NST_E_HASH,
+                                "the file's bytes are not those that were announced");
     }
     return NST_OK;
 }
@@ -232,7 +232,7 @@ int nst_store_finish(nst_store *store, nst_error *err) {
     if (code != NST_OK) {
         int erased = nst_store_abandon(store, NULL);
         return erased == NST_OK ? code
-                                : nst_store_fail(err, erased, 0, 0, "the flash cannot be written");
+                                : nst_store_refuse(err, erased, "the flash cannot be written");
     }
     code = nst_store_mark_now(store, NST_MARK_COMPLETE, err);
     update->complete = code == NST_OK;

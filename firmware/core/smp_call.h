@@ -53,29 +53,22 @@ extern const nst_smp_group nst_smp_stat_group;
 extern const nst_smp_group nst_smp_nest_group;
 
 /* Decode the request into `out`: nst_smp_take(call, upload_request, &request). */
-#define nst_smp_take(call, name, out)                                                       \
-    nst_smp_decode_body(&nst_smp_##name##_message, (call)->body, (call)->body_bytes, (out), \
-                        &(call)->err)
+#define nst_smp_take(call, name, out) nst_smp_take_as((call), &nst_smp_##name##_message, (out))
 
 /* Write the answer: nst_smp_answer(call, upload_response, &response). */
 #define nst_smp_answer(call, name, record) \
     nst_smp_answer_with((call), &nst_smp_##name##_message, (record))
 
+int nst_smp_take_as(nst_smp_call *call, const nst_smp_message *message, void *out);
 int nst_smp_answer_with(nst_smp_call *call, const nst_smp_message *message, const void *record);
 int nst_smp_answer_empty(nst_smp_call *call);
 
-static inline int nst_smp_fail(nst_smp_call *call, int code, uint64_t expected, uint64_t actual,
-                               const char *message) {
-    return nst_fail(&call->err, code, NULL, NULL, expected, actual, message);
-}
+/* Fill the error and return `code`; with numbers, and without. */
+int nst_smp_fail(nst_smp_call *call, int code, uint64_t expected, uint64_t actual,
+                 const char *message);
+int nst_smp_refuse(nst_smp_call *call, int code, const char *message);
 
-static inline nst_text nst_text_of(const char *text) {
-    nst_text out = {text, 0};
-    while (text[out.bytes] != '\0') {
-        out.bytes++;
-    }
-    return out;
-}
+nst_text nst_text_of(const char *text);
 
 /* The open bundle, or null; with `err` filled in that case. */
 const nst_bundle *nst_smp_bundle(nst_smp_call *call);

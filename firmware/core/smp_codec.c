@@ -12,7 +12,7 @@ enum { MOST_ENTRIES = 0xFFFF };
 static int fail_member(nst_error *err, const char *key, const char *what) {
     if (err != NULL) {
         nst_writer writer;
-        nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, NULL);
+        nst_fail_in(err, NST_E_ARGUMENT, NULL, NULL);
         nst_writer_start(&writer, err->message, sizeof err->message);
         nst_write(&writer, "member '");
         nst_write(&writer, key);
@@ -23,7 +23,7 @@ static int fail_member(nst_error *err, const char *key, const char *what) {
 }
 
 static int fail_body(nst_error *err, const char *message) {
-    return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, message);
+    return nst_fail_in(err, NST_E_ARGUMENT, NULL, message);
 }
 
 static unsigned major_type(const zcbor_state_t *state) {
@@ -72,7 +72,7 @@ static bool take_array(zcbor_state_t *state, const nst_smp_member *member, uint8
         return false;
     }
     while (!zcbor_array_at_end(state)) {
-        if (count == member->limit || !zcbor_uint32_decode(state, &array[count])) {
+        if (count == NST_SMP_MOST_ELEMENTS || !zcbor_uint32_decode(state, &array[count])) {
             return false;
         }
         count++;
@@ -92,13 +92,14 @@ static bool take_value(zcbor_state_t *state, const nst_smp_member *member, uint8
             return zcbor_bool_decode(state, value);
         case NST_SMP_TEXT:
             return take_text(state, value);
-        case NST_SMP_BYTES: {
+        case NST_SMP_BYTES:
+        case NST_SMP_HASH: {
             struct zcbor_string bytes;
             if (!zcbor_bstr_decode(state, &bytes)) {
                 return false;
             }
             *(nst_smp_bytes *)value = (nst_smp_bytes){bytes.value, bytes.len};
-            return member->limit == 0 || bytes.len == member->limit;
+            return member->type == NST_SMP_BYTES || bytes.len == NST_HASH_BYTES;
         }
         case NST_SMP_ARRAY:
             return take_array(state, member, record);
@@ -143,39 +144,28 @@ static int take_pair(zcbor_state_t *state, const nst_smp_message *message, uint8
         return fail_member(err, member->key, "is of a wrong type, or too large");
     }
     *seen |= 1u << i;
-    if (member->has_at != NST_SMP_REQUIRED) {
-        const bool has = true;
-        memcpy(record + member->has_at, &has, sizeof has);
-    }
     return NST_OK;
 }
 
-static int check_required(const nst_smp_message *message, uint32_t seen, nst_error *err) {
+/* The members in `seen` were there: note those that need not have been, miss those that had to. */
+static int finish(const nst_smp_message *message, uint32_t seen, void *out, nst_error *err) {
     for (size_t i = 0; i < message->count; i++) {
-        if (message->members[i].has_at == NST_SMP_REQUIRED && (seen & (1u << i)) == 0) {
+        if (!message->members[i].optional && (seen & (1u << i)) == 0) {
             return fail_member(err, message->members[i].key, "is missing");
         }
     }
-    return NST_OK;
-}
-
-/* Optional members are absent until they are seen. */
-static void clear(const nst_smp_message *message, uint8_t *record) {
-    const bool has = false;
-    for (size_t i = 0; i < message->count; i++) {
-        if (message->members[i].has_at != NST_SMP_REQUIRED) {
-            memcpy(record + message->members[i].has_at, &has, sizeof has);
-        }
+    if (message->has_flags) {
+        memcpy(out, &seen, sizeof seen);
     }
+    return NST_OK;
 }
 
 int nst_smp_decode_body(const nst_smp_message *message, const uint8_t *body, size_t bytes,
                         void *out, nst_error *err) {
     zcbor_state_t state[NST_SMP_NESTING + 2];
     uint32_t seen = 0;
-    clear(message, out);
     if (bytes == 0) {
-        return check_required(message, seen, err);
+        return finish(message, seen, out, err);
     }
     zcbor_new_decode_state(state, NST_SMP_NESTING + 2, body, bytes, 1, NULL, 0);
     state->constant_state->enforce_canonical = false; /* clients write as they like */
@@ -191,7 +181,7 @@ int nst_smp_decode_body(const nst_smp_message *message, const uint8_t *body, siz
     if (!zcbor_map_end_decode(state) || state->payload != body + bytes) {
         return fail_body(err, "bytes follow the request's map");
     }
-    return check_required(message, seen, err);
+    return finish(message, seen, out, err);
 }
 
 void nst_smp_encoder_init(nst_smp_encoder *encoder, uint8_t *buffer, size_t room) {
@@ -243,7 +233,8 @@ static bool put_value(nst_smp_encoder *encoder, const nst_smp_member *member,
             return zcbor_float64_put(encoder->states, *(const double *)value);
         case NST_SMP_TEXT:
             return nst_smp_put_text(encoder, *(const nst_text *)value);
-        case NST_SMP_BYTES: {
+        case NST_SMP_BYTES:
+        case NST_SMP_HASH: {
             const nst_smp_bytes *bytes = value;
             return zcbor_bstr_encode_ptr(
                 encoder->states, bytes->bytes > 0 ? (const char *)bytes->data : "", bytes->bytes);
@@ -258,14 +249,14 @@ static bool put_value(nst_smp_encoder *encoder, const nst_smp_member *member,
 
 static bool put_members(nst_smp_encoder *encoder, const nst_smp_message *message,
                         const uint8_t *record) {
+    uint32_t flags = 0;
     bool fits = true;
+    if (message->has_flags) {
+        memcpy(&flags, record, sizeof flags);
+    }
     for (size_t i = 0; fits && i < message->count; i++) {
         const nst_smp_member *member = &message->members[i];
-        bool has = true;
-        if (member->has_at != NST_SMP_REQUIRED) {
-            memcpy(&has, record + member->has_at, sizeof has);
-        }
-        if (!has) {
+        if (member->optional && (flags & (1u << i)) == 0) {
             continue;
         }
         fits = nst_smp_put_text(encoder, (nst_text){member->key, strlen(member->key)}) &&

@@ -37,25 +37,27 @@ typedef enum nst_smp_type {
     NST_SMP_FLOAT = 3, /* answers only */
     NST_SMP_TEXT = 4,
     NST_SMP_BYTES = 5,
-    NST_SMP_ARRAY = 6, /* of uint32_t; requests only */
-    NST_SMP_LIST = 7,  /* nst_smp_entries; answers only */
-    NST_SMP_MAP = 8,   /* the same; an entry is a key and a value */
+    NST_SMP_HASH = 6,  /* NST_HASH_BYTES bytes */
+    NST_SMP_ARRAY = 7, /* of uint32_t; requests only */
+    NST_SMP_LIST = 8,  /* nst_smp_entries; answers only */
+    NST_SMP_MAP = 9,   /* the same; an entry is a key and a value */
 } nst_smp_type;
 
-#define NST_SMP_REQUIRED UINT16_MAX
+#define NST_SMP_MOST_ELEMENTS 256 /* of an array */
 
 typedef struct nst_smp_member {
     const char *key;
-    uint16_t at; /* offset of the value in the struct, bytes; NST_SMP_ARRAY: the count is in front
-                    of it */
-    uint16_t has_at; /* of its has_..., or NST_SMP_REQUIRED */
-    uint16_t limit;  /* NST_SMP_ARRAY: most elements; NST_SMP_BYTES: exact size, 0: any */
-    uint8_t type;    /* nst_smp_type */
+    uint16_t at;  /* offset of the value in the struct, bytes; NST_SMP_ARRAY: the count is in front
+                     of it */
+    uint8_t type; /* nst_smp_type */
+    bool optional;
 } nst_smp_member;
 
 typedef struct nst_smp_message {
     const nst_smp_member *members;
-    size_t count; /* at most 32 */
+    uint16_t count; /* at most 32 */
+    bool has_flags; /* some are optional: the struct begins with a word whose bit i is set where
+                       member i is there */
 } nst_smp_message;
 
 /* Decode a body: a map with definite or indefinite length, its members in any order, unknown ones

@@ -8,6 +8,8 @@ runtime) serve all of them.
 Numbers, texts, bytes and booleans are what they look like; an optional member `x` is accompanied
 by `has_x`. Lists of requests are bounded arrays. A list or map of an answer is a callback that
 gives out its entries.
+
+A struct with optional members begins with a word of flags: bit i is `has_...` of member i.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ SCALARS = {
     "TSTR": ("nst_text", "NST_SMP_TEXT"),
     "BSTR": ("nst_smp_bytes", "NST_SMP_BYTES"),
 }
+HASH_BYTES = 32
+FLAGS = 32  # in a word; no message has as many members
+MOST_ELEMENTS = 256  # NST_SMP_MOST_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,6 @@ class Member:
     field: str  # its declaration in C
     kind: str
     optional: bool
-    limit: int = 0  # most elements of an array; size of bytes, where it is fixed
 
 
 def name_of(message: str) -> str:
@@ -58,13 +62,17 @@ def member_of(message: str, node: Any) -> Member:
         return Member(key, f"uint32_t {key}", "NST_SMP_UINT32", optional)
     if node.type in SCALARS:
         declaration, kind = SCALARS[node.type]
-        return Member(key, f"{declaration} {key}", kind, optional, fixed_size(node))
+        size = fixed_size(node)
+        if size not in (0, HASH_BYTES):
+            raise SystemExit(f"{message}: {key} is of {size} bytes, which the tables do not know")
+        kind = "NST_SMP_HASH" if size else kind
+        return Member(key, f"{declaration} {key}", kind, optional)
     if node.type == "LIST" and is_request:
         element = node.value[0]
-        if element.type != "UINT" or element.max_qty is None:
-            raise SystemExit(f"{message}: {key} is not a bounded list of numbers")
-        limit = int(element.max_qty)
-        return Member(key, f"uint32_t {key}[{limit}]", "NST_SMP_ARRAY", optional, limit)
+        if element.type != "UINT" or element.max_qty != MOST_ELEMENTS:
+            raise SystemExit(f"{message}: {key} is not a list of up to {MOST_ELEMENTS} numbers")
+        field = f"uint32_t {key}[NST_SMP_MOST_ELEMENTS]"
+        return Member(key, field, "NST_SMP_ARRAY", optional)
     if node.type in ("LIST", "MAP") and not is_request:
         kind = "NST_SMP_LIST" if node.type == "LIST" else "NST_SMP_MAP"
         return Member(key, f"nst_smp_entries {key}", kind, optional)
@@ -74,9 +82,11 @@ def member_of(message: str, node: Any) -> Member:
 def struct_of(message: str, members: list[Member]) -> str:
     """The struct of a message."""
     lines = []
+    if any(member.optional for member in members):
+        flags = (f" has_{member.key}" if member.optional else "" for member in members)
+        lines = [f"    uint32_t{flag} : 1;" for flag in flags]
+        lines.append(f"    uint32_t : {FLAGS - len(members)};")  # nothing else lies in the word
     for member in members:
-        if member.optional:
-            lines.append(f"    bool has_{member.key};")
         if member.kind == "NST_SMP_ARRAY":
             # The decoder finds the count in front of the elements.
             lines.append(f"    uint32_t {member.key}_count;")
@@ -92,16 +102,17 @@ def table_of(message: str, members: list[Member]) -> str:
     rows = []
     for member in members:
         at = f"offsetof({name}, {member.key})"
-        has = f"offsetof({name}, has_{member.key})" if member.optional else "NST_SMP_REQUIRED"
-        rows.append(f'    {{"{member.key}", {at}, {has}, {member.limit}, {member.kind}}},')
+        optional = "true" if member.optional else "false"
+        rows.append(f'    {{"{member.key}", {at}, {member.kind}, {optional}}},')
     if not rows:
-        return f"const nst_smp_message {name}_message = {{NULL, 0}};"
+        return f"const nst_smp_message {name}_message = {{NULL, 0, false}};"
+    flags = "true" if any(member.optional for member in members) else "false"
     return "\n".join(
         [
             f"static const nst_smp_member {name}_members[] = {{",
             *rows,
             "};",
-            f"const nst_smp_message {name}_message = {{{name}_members, {len(rows)}}};",
+            f"const nst_smp_message {name}_message = {{{name}_members, {len(rows)}, {flags}}};",
         ]
     )
 

@@ -223,7 +223,7 @@ static int fault(nst_smp_call *call) {
         return code;
     }
     if (!config->faults) {
-        return nst_smp_fail(call, NST_E_TARGET, 0, 0, "this device cannot cut its own power");
+        return nst_smp_refuse(call, NST_E_TARGET, "this device cannot cut its own power");
     }
     if (request.has_cut && request.cut > NST_CUT_AFTER) {
         return nst_smp_fail(call, NST_E_ARGUMENT, NST_CUT_AFTER, request.cut,

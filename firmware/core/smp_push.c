@@ -93,7 +93,7 @@ static int check_update(nst_smp_call *call, nst_store_place *out) {
         return nst_store_push_check(store, out, &call->err);
     }
     if (!store->update.complete || !nst_store_find(store, store->update.slot, out)) {
-        return nst_smp_fail(call, NST_E_STATE, 0, 0, "there is no complete update");
+        return nst_smp_refuse(call, NST_E_STATE, "there is no complete update");
     }
     return NST_OK;
 }

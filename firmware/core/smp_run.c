@@ -69,8 +69,8 @@ int nst_smp_select(nst_smp_call *call) {
         return call->err.code;
     }
     if (request.has_path + request.has_name + request.has_stages != 1) {
-        return nst_smp_fail(call, NST_E_ARGUMENT, 0, 0,
-                            "exactly one of path, name and stages says what to select");
+        return nst_smp_refuse(call, NST_E_ARGUMENT,
+                              "exactly one of path, name and stages says what to select");
     }
     uint32_t path = request.path;
     if (request.has_name) {

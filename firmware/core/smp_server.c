@@ -18,8 +18,7 @@ int nst_smp_server_init(nst_smp_server *server, const nst_smp_config *config, ns
                     config->store != NULL && config->costs != NULL && config->cost_count > 0 &&
                     config->buffer_bytes >= NST_SMP_LEAST_BUFFER_BYTES;
     if (!complete) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
-                        "the server's configuration is not complete");
+        return nst_fail_in(err, NST_E_ARGUMENT, NULL, "the server's configuration is not complete");
     }
     *server = (nst_smp_server){.config = *config, .selected = NST_NONE};
     return NST_OK;
@@ -88,9 +87,9 @@ static nst_text reason_of(const nst_error *err, char *buffer, size_t room) {
 }
 
 /* An error of the protocol itself, by SMP's number. */
-static int refuse(nst_smp_call *call, uint64_t *out_rc, uint64_t rc, const char *message) {
+static int misunderstood(nst_smp_call *call, uint64_t *out_rc, uint64_t rc, const char *message) {
     *out_rc = rc;
-    return nst_smp_fail(call, NST_E_ARGUMENT, 0, 0, message);
+    return nst_smp_refuse(call, NST_E_ARGUMENT, message);
 }
 
 /* While a run is in progress, only these are answered. */
@@ -104,14 +103,14 @@ static int dispatch(nst_smp_call *call, const uint8_t *request, size_t bytes, ui
                                                   &nst_smp_stat_group, &nst_smp_nest_group};
     uint32_t group = load_u16(request + GROUP_AT);
     if ((request[OP_AT] >> VERSION_SHIFT & VERSION_MASK) > NEWEST_VERSION) {
-        return refuse(call, out_rc, NST_RC_TOO_NEW, "this version of SMP is not known here");
+        return misunderstood(call, out_rc, NST_RC_TOO_NEW, "this version of SMP is not known here");
     }
     if (load_u16(request + LENGTH_AT) != bytes - NST_SMP_HEADER_BYTES) {
-        return refuse(call, out_rc, NST_RC_INVALID,
-                      "the length in the header is not that of the body");
+        return misunderstood(call, out_rc, NST_RC_INVALID,
+                             "the length in the header is not that of the body");
     }
     if (call->server->running && !is_allowed_in_run(group, request[COMMAND_AT])) {
-        return refuse(call, out_rc, NST_RC_BUSY, "a run is in progress");
+        return misunderstood(call, out_rc, NST_RC_BUSY, "a run is in progress");
     }
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         for (size_t k = 0; groups[i]->id == group && k < groups[i]->count; k++) {
@@ -121,7 +120,7 @@ static int dispatch(nst_smp_call *call, const uint8_t *request, size_t bytes, ui
             }
         }
     }
-    return refuse(call, out_rc, NST_RC_NOT_SUPPORTED, "there is no such group or command");
+    return misunderstood(call, out_rc, NST_RC_NOT_SUPPORTED, "there is no such group or command");
 }
 
 typedef struct error_code {
@@ -187,6 +186,23 @@ size_t nst_smp_serve(nst_smp_server *server, const uint8_t *request, size_t byte
     return NST_SMP_HEADER_BYTES + used;
 }
 
+int nst_smp_fail(nst_smp_call *call, int code, uint64_t expected, uint64_t actual,
+                 const char *message) {
+    return nst_fail(&call->err, code, NULL, NULL, expected, actual, message);
+}
+
+int nst_smp_refuse(nst_smp_call *call, int code, const char *message) {
+    return nst_fail_in(&call->err, code, NULL, message);
+}
+
+nst_text nst_text_of(const char *text) {
+    return (nst_text){text, strlen(text)};
+}
+
+int nst_smp_take_as(nst_smp_call *call, const nst_smp_message *message, void *out) {
+    return nst_smp_decode_body(message, call->body, call->body_bytes, out, &call->err);
+}
+
 int nst_smp_answer_with(nst_smp_call *call, const nst_smp_message *message, const void *record) {
     return nst_smp_put(&call->encoder, message, record)
                ? NST_OK
@@ -203,7 +219,7 @@ const nst_bundle *nst_smp_bundle(nst_smp_call *call) {
     const nst_engine *engine = &call->server->config.engine;
     const nst_bundle *bundle = engine->ops->bundle(engine->self);
     if (bundle == NULL) {
-        (void)nst_smp_fail(call, NST_E_STATE, 0, 0, "no bundle is open");
+        (void)nst_smp_refuse(call, NST_E_STATE, "no bundle is open");
     }
     return bundle;
 }

@@ -68,7 +68,7 @@ static int statistics(nst_smp_call *call) {
             return nst_smp_answer(call, statistics_response, &response);
         }
     }
-    return nst_smp_fail(call, NST_E_NOT_FOUND, 0, 0, "there is no statistics group of that name");
+    return nst_smp_refuse(call, NST_E_NOT_FOUND, "there is no statistics group of that name");
 }
 
 static int list(nst_smp_call *call) {

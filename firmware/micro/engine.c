@@ -4,7 +4,7 @@
 #include "micro/model.h"
 
 static int not_open(nst_error *err) {
-    return nst_fail(err, NST_E_STATE, NULL, NULL, 0, 0, "no bundle is open");
+    return nst_fail_in(err, NST_E_STATE, NULL, "no bundle is open");
 }
 
 /* Clear without libc: freestanding compilers may not have memset at hand. */
@@ -23,8 +23,8 @@ int nst_micro_init(nst_micro *engine, const nst_micro_config *config, nst_error 
         config->arena == NULL || config->hash == NULL || config->targets == NULL ||
         (uintptr_t)config->flash % NST_PLAN_ALIGNMENT != 0 ||
         (uintptr_t)config->arena % NST_PLAN_ALIGNMENT != 0 || (uintptr_t)config->state % 8 != 0) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
-                        "memory of the engine is missing or not aligned");
+        return nst_fail_in(err, NST_E_ARGUMENT, NULL,
+                           "memory of the engine is missing or not aligned");
     }
     *engine = (nst_micro){.config = *config};
     atomic_init(&engine->cancelled, false);

@@ -198,8 +198,7 @@ static int check_table(const nst_plan *plan, uint32_t tensor_count, uint64_t rec
 
 int nst_plan_open(nst_plan *out, const void *data, size_t bytes, nst_isa isa, nst_error *err) {
     if (out == NULL || data == NULL || !is_aligned((uintptr_t)data)) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
-                        "a plan must be aligned to 16 bytes");
+        return nst_fail_in(err, NST_E_ARGUMENT, NULL, "a plan must be aligned to 16 bytes");
     }
     const nst_plan_header *head = data;
     if (bytes < sizeof *head) {
@@ -207,7 +206,7 @@ int nst_plan_open(nst_plan *out, const void *data, size_t bytes, nst_isa isa, ns
     }
     for (unsigned i = 0; i < sizeof magic; i++) {
         if (head->magic[i] != magic[i]) {
-            return nst_fail(err, NST_E_FOREIGN, NULL, NULL, 0, 0, "this program is not a plan");
+            return nst_fail_in(err, NST_E_FOREIGN, NULL, "this program is not a plan");
         }
     }
     if (head->version != NST_PLAN_VERSION) {
