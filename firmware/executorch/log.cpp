@@ -8,6 +8,8 @@
 #include <mutex>
 #include <string_view>
 
+#include "attend.h"
+
 namespace nestling {
 namespace {
 
@@ -48,6 +50,7 @@ void start_runtime() {
     static std::once_flag once;
     std::call_once(once, [] {
         et::runtime_init();
+        register_attend();
         // Another user of ExecuTorch in the process may have its own log: then that one stays, and
         // errors are described by their code alone.
         const et::PalImpl *present = et::get_pal_impl();

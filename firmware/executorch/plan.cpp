@@ -1,5 +1,7 @@
 #include "plan.h"
 
+#include <algorithm>
+
 namespace nestling {
 namespace {
 
@@ -18,6 +20,8 @@ void Plan::reserve(size_t steps, size_t arguments, size_t slots) {
     stages_.reserve(steps);
     arguments_.reserve(arguments);
     flipped_.reserve(slots);
+    appended_.reserve(slots);
+    states_.reserve(slots);
     writes_left_.assign(slots, 0);
     writes_done_.assign(slots, 0);
 }
@@ -27,7 +31,11 @@ void Plan::build(const Tables &tables, std::span<const uint32_t> stages) {
     arguments_.clear();
     stages_.assign(stages.begin(), stages.end());
     flipped_.clear();
+    appended_.clear();
+    states_.clear();
+    rows_ = 0;
     for (const uint32_t index : stages) {
+        note_growth(tables, tables.stages[index]);
         for (const uint32_t slot : tables.stages[index].outputs) {
             ++writes_left_[slot];
         }
@@ -53,6 +61,24 @@ void Plan::build(const Tables &tables, std::span<const uint32_t> stages) {
                 flipped_.push_back(slot);
             }
             writes_done_[slot] = 0;
+        }
+    }
+}
+
+void Plan::note_growth(const Tables &tables, const Stage &stage) {
+    const auto appends_to = [&](uint32_t state) {
+        return std::any_of(stage.outputs.begin(), stage.outputs.end(),
+                           [&](uint32_t slot) { return tables.slots[slot].append == state; });
+    };
+    for (const uint32_t slot : stage.inputs) {
+        if (tables.slots[slot].grows) {
+            states_.push_back({slot, !appends_to(slot)});
+        }
+    }
+    for (const uint32_t slot : stage.outputs) {
+        if (tables.slots[slot].append != NST_NONE) {
+            appended_.push_back(tables.slots[slot].append);
+            rows_ = std::max(rows_, static_cast<uint32_t>(tables.slots[slot].shape[0]));
         }
     }
 }

@@ -32,6 +32,12 @@ struct PlanStep {
     uint32_t arguments;
 };
 
+// A growing state slot that a plan reads: all rows before the run's, or those of the run's tokens.
+struct StateUse {
+    uint32_t slot;
+    bool by_row;
+};
+
 class Plan {
   public:
     // Room for every plan of these sizes: `build` then allocates nothing.
@@ -47,13 +53,22 @@ class Plan {
     }
     // State slots whose value is in the other buffer after a run.
     std::span<const uint32_t> flipped_states() const { return flipped_; }
+    // Tokens of one run: the rows that it appends to growing slots. 0: it appends nothing.
+    uint32_t rows() const { return rows_; }
+    std::span<const uint32_t> appended() const { return appended_; }
+    std::span<const StateUse> states() const { return states_; }
     bool empty() const { return steps_.empty(); }
 
   private:
+    void note_growth(const Tables &tables, const Stage &stage);
+
     std::vector<PlanStep> steps_;
     std::vector<PlanArgument> arguments_;
     std::vector<uint32_t> stages_;
     std::vector<uint32_t> flipped_;
+    std::vector<uint32_t> appended_;
+    std::vector<StateUse> states_;
+    uint32_t rows_ = 0;
     std::vector<uint32_t> writes_left_;  // [slot], zero between builds
     std::vector<uint32_t> writes_done_;  // [slot], zero between builds
 };

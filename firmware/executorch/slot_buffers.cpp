@@ -45,11 +45,18 @@ bool SlotBuffers::open(const Tables &tables) {
     uint8_t *next = memory_;
     for (size_t i = 0; i < tables.slots.size(); ++i) {
         const Slot &slot = tables.slots[i];
+        if (slot.append != NST_NONE) {
+            const auto rows = static_cast<size_t>(slot.shape[0]);
+            rows_.push_back(
+                {static_cast<uint32_t>(i), slot.append, static_cast<size_t>(slot.bytes) / rows});
+            continue;
+        }
         uint8_t *second = next + (slot.buffers - 1) * footprint(slot);
         own_[i] = next;
         places_[i] = {next, second, next, second};
         next += slot.buffers * footprint(slot);
     }
+    point_rows(0);
     return true;
 }
 
@@ -68,9 +75,16 @@ void SlotBuffers::flip_state(uint32_t slot) {
               places_[slot][static_cast<size_t>(Place::kStateOther)]);
 }
 
+void SlotBuffers::point_rows(uint32_t position) {
+    for (const Rows &rows : rows_) {
+        uint8_t *at = own_[rows.state] + position * rows.row_bytes;
+        places_[rows.slot] = {at, at, at, at};
+    }
+}
+
 void SlotBuffers::clear_states() {
     for (uint32_t i = 0; i < places_.size(); ++i) {
-        if (tables_->slots[i].role == NST_STATE) {
+        if (tables_->slots[i].role == NST_STATE && !tables_->slots[i].grows) {
             std::memset(outside(i), 0, static_cast<size_t>(tables_->slots[i].bytes));
         }
     }
