@@ -90,8 +90,8 @@ static int run_last(nst_decode *decode, uint32_t path, const float **logits,
 static int run_prompt(nst_generation *g, nst_error *err) {
     nst_decode *decode = g->decode;
     const nst_decode_engine *engine = &decode->engine;
-    const uint32_t path = g->options->prompt_path == NST_NO_PATH ? engine->paths - 1
-                                                                 : g->options->prompt_path;
+    const uint32_t path =
+        g->options->prompt_path == NST_NO_PATH ? engine->paths - 1 : g->options->prompt_path;
     const uint32_t wanted = decode->count - 1;
     const float *logits = NULL;
     int code = check_path(decode, path, err);
@@ -180,8 +180,8 @@ static int step(nst_generation *g, uint32_t path, nst_error *err) {
 }
 
 /* Draft greedily; returns how many tokens stand behind the conversation's last one. */
-static int draft(nst_generation *g, const nst_token_choice *choice, uint32_t room, uint32_t *drafted,
-                 nst_error *err) {
+static int draft(nst_generation *g, const nst_token_choice *choice, uint32_t room,
+                 uint32_t *drafted, nst_error *err) {
     nst_decode *decode = g->decode;
     const uint32_t count = decode->count;
     int code = NST_OK;

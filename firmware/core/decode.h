@@ -64,11 +64,12 @@ typedef int (*nst_on_token)(void *user, const nst_token *token);
 
 typedef struct nst_generate_options {
     uint32_t max_tokens;
-    uint32_t prompt_path; /* that computes the prompt but for its last token; NST_NO_PATH: largest */
+    uint32_t
+        prompt_path; /* that computes the prompt but for its last token; NST_NO_PATH: largest */
     nst_sampling sampling;
     const uint32_t *stop_tokens; /* may be null */
     uint32_t stop_token_count;
-    uint32_t reserved;        /* zero */
+    uint32_t reserved;         /* zero */
     const nst_stop_text *stop; /* stop strings; may be null, see stop.h */
 } nst_generate_options;
 

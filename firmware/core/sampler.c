@@ -142,9 +142,10 @@ static void sink(nst_candidate *heap, uint32_t count, uint32_t at) {
  * how many. */
 static uint32_t truncate(nst_sampler *sampler, double total) {
     nst_candidate *heap = sampler->candidates;
-    const uint32_t most = sampler->sampling.top_k != 0 && sampler->sampling.top_k < sampler->vocabulary
-                              ? sampler->sampling.top_k
-                              : sampler->vocabulary;
+    const uint32_t most =
+        sampler->sampling.top_k != 0 && sampler->sampling.top_k < sampler->vocabulary
+            ? sampler->sampling.top_k
+            : sampler->vocabulary;
     const float p = sampler->sampling.top_p;
     const bool nucleus = p > 0.0f && p < 1.0f;
     uint32_t left = sampler->vocabulary;

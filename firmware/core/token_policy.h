@@ -95,7 +95,7 @@ typedef enum nst_exit_signal {
 /* Confidence exit: try the paths of a ladder from small to large until one is sure. */
 typedef struct nst_exit_policy {
     uint32_t paths[NST_LADDER_MAX];
-    uint32_t count; /* of paths, 1 to NST_LADDER_MAX */
+    uint32_t count;  /* of paths, 1 to NST_LADDER_MAX */
     uint32_t signal; /* an nst_exit_signal */
     float threshold; /* sure: confidence or margin of at least this, entropy of at most this */
 } nst_exit_policy;
@@ -120,7 +120,7 @@ nst_token_policy nst_speculative_policy_use(nst_speculative_policy *policy);
  * time that is left over may be spent within the next `horizon` tokens. */
 typedef struct nst_rate_policy {
     nst_policy costs;
-    double token_us;  /* that a token may take */
+    double token_us; /* that a token may take */
     uint32_t horizon;
 } nst_rate_policy;
 

@@ -145,6 +145,30 @@ int nst_session_reset_state(nst_session *session, nst_error *err) {
     return NST_OK;
 }
 
+int nst_session_growth(const nst_session *session, nst_growth *out, nst_error *err) {
+    if (session == nullptr || out == nullptr) {
+        return null_argument(err);
+    }
+    const nestling::Growth &growth = session->growth();
+    *out = {growth.position(), growth.limit(), session->tokens(), 0};
+    return NST_OK;
+}
+
+int nst_session_run_tokens(nst_session *session, uint32_t tokens, nst_error *err) {
+    if (session == nullptr) {
+        return null_argument(err);
+    }
+    return guarded(err, [&] { return session->run_rows(tokens, err); });
+}
+
+int nst_session_rewind(nst_session *session, uint32_t position, nst_error *err) {
+    if (session == nullptr) {
+        return null_argument(err);
+    }
+    session->growth().rewind(position);
+    return NST_OK;
+}
+
 int nst_session_selection(const nst_session *session, nst_selection *out, nst_error *err) {
     if (session == nullptr || out == nullptr) {
         return null_argument(err);

@@ -37,7 +37,9 @@ struct nst_session {
         growth_.rewind(0);
     }
     nestling::Growth &growth() { return growth_; }
-    const nst_model &model() const { return model_; }
+    const nestling::Growth &growth() const { return growth_; }
+    // That a run of the selected path takes.
+    uint32_t tokens() const { return plan_ != nullptr ? plan_->rows() : 0; }
     void selection(nst_selection *out) const;
 
   private:

@@ -1,0 +1,447 @@
+#include "decoder.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "clock.h"
+#include "status.h"
+
+using nestling::DecoderFamily;
+using nestling::DecoderPath;
+using nestling::DecoderSlots;
+using nestling::DecoderVariant;
+using nestling::failf;
+using nestling::Plan;
+
+namespace {
+
+constexpr uint32_t kMostPaths = 255;  // makers_ holds bytes
+
+// What the name of a path says, from its end: `full.from2.all4`.
+struct ParsedName {
+    std::string_view base;
+    uint32_t tokens = 1;
+    uint32_t from = 0;
+    bool all = false;
+    bool fills = false;
+};
+
+// Takes `.word<number>` off the end of `name`; 0: it is not there.
+uint32_t take_number(std::string_view *name, std::string_view word) {
+    const size_t dot = name->rfind('.');
+    if (dot == std::string_view::npos || !name->substr(dot + 1).starts_with(word)) {
+        return 0;
+    }
+    const std::string_view digits = name->substr(dot + 1 + word.size());
+    uint32_t number = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    if (error != std::errc() || end != digits.data() + digits.size() || number == 0) {
+        return 0;
+    }
+    *name = name->substr(0, dot);
+    return number;
+}
+
+ParsedName parse(std::string_view name) {
+    ParsedName parsed;
+    if (const uint32_t tokens = take_number(&name, "all"); tokens != 0) {
+        parsed.tokens = tokens;
+        parsed.all = true;
+    } else if (const uint32_t chunk = take_number(&name, "t"); chunk != 0) {
+        parsed.tokens = chunk;
+    }
+    parsed.from = take_number(&name, "from");
+    if (name.ends_with(".fill")) {
+        parsed.fills = true;
+        name.remove_suffix(5);
+    }
+    parsed.base = name;
+    return parsed;
+}
+
+// The variant that computes the next of `left` tokens: as few runs as possible, without much waste.
+const DecoderVariant *pick(const DecoderFamily &family, uint32_t left) {
+    const DecoderVariant *within = nullptr;
+    for (const DecoderVariant &variant : family.variants) {
+        if (variant.all) {
+            continue;
+        }
+        if (variant.tokens >= left) {
+            return within == nullptr || variant.tokens <= 2 * left ? &variant : within;
+        }
+        within = &variant;
+    }
+    return within;
+}
+
+const DecoderVariant *pick_all(const DecoderFamily &family, uint32_t count) {
+    for (const DecoderVariant &variant : family.variants) {
+        if (variant.all && variant.tokens >= count) {
+            return &variant;
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+const DecoderFamily *DecoderPath::whole(bool fills) const {
+    const DecoderFamily *found = nullptr;
+    for (const DecoderFamily &family : families) {
+        if (family.from == 0 && (found == nullptr || family.fills == fills)) {
+            found = &family;
+        }
+    }
+    return found;
+}
+
+nst_decoder::nst_decoder(nst_model &model) : model_(model), session_(model) {}
+
+int nst_decoder::open(nst_error *err) {
+    if (int code = session_.open(err); code != NST_OK) {
+        return code;
+    }
+    if (!session_.growth().any()) {
+        return failf(err, NST_E_PATH, {}, 0, 0, "the bundle holds no decoder");
+    }
+    if (int code = find_slots(err); code != NST_OK) {
+        return code;
+    }
+    if (int code = find_paths(err); code != NST_OK) {
+        return code;
+    }
+    const auto count = static_cast<uint32_t>(paths_.size());
+    rules_.assign(size_t{count} * count, NST_RULE_RECOMPUTE);
+    for (uint32_t from = 0; from < count; ++from) {
+        for (uint32_t to = 0; to < count; ++to) {
+            if (keeps(from, to)) {
+                rules_[from * count + to] = NST_RULE_KEEP;
+            }
+        }
+    }
+    nst_tensor logits;
+    if (int code = nst_model_slot(&model_, nst_model_find_slot(&model_, "logits"), &logits, err);
+        code != NST_OK) {
+        return code;
+    }
+    uint32_t verify = 0;
+    for (const DecoderVariant &variant : paths_.back().families.front().variants) {
+        verify = variant.all ? std::max(verify, variant.tokens) : verify;
+    }
+    const nst_decode_engine engine = {
+        .context = this,
+        .vocabulary = logits.shape[logits.rank - 1],
+        .paths = count,
+        // A run that is not full writes behind its tokens.
+        .limit = session_.growth().limit() - slots_.back().tokens,
+        .verify_tokens = verify,
+        .run =
+            [](void *self, uint32_t path, const uint32_t *tokens, uint32_t position,
+               uint32_t tokens_count, bool all, const float **out, nst_error *error) {
+                return static_cast<nst_decoder *>(self)->run(path, tokens, position, tokens_count,
+                                                             all, out, error);
+            },
+        .rewind =
+            [](void *self, uint32_t tokens_left) {
+                static_cast<nst_decoder *>(self)->rewind(tokens_left);
+            },
+        .now_ns = [](void *) { return nestling::now_ns(); },
+    };
+    tokens_.resize(engine.limit);
+    makers_.resize(engine.limit);
+    candidates_.resize(engine.vocabulary);
+    nst_decode_init(&decode_, &engine, tokens_.data(), candidates_.data());
+    return NST_OK;
+}
+
+int nst_decoder::find_paths(nst_error *err) {
+    const nestling::Tables &tables = model_.tables();
+    for (uint32_t i = 0; i < tables.paths.size(); ++i) {
+        const ParsedName name = parse(tables.paths[i].name);
+        auto path = std::find_if(paths_.begin(), paths_.end(),
+                                 [&](const DecoderPath &p) { return p.name == name.base; });
+        if (path == paths_.end()) {
+            paths_.push_back({std::string(name.base), {}});
+            path = paths_.end() - 1;
+        }
+        auto &families = path->families;
+        auto family = std::find_if(families.begin(), families.end(), [&](const DecoderFamily &f) {
+            return f.from == name.from && f.fills == name.fills;
+        });
+        if (family == families.end()) {
+            families.push_back({name.from, name.fills, {}});
+            family = families.end() - 1;
+        }
+        family->variants.push_back({i, name.tokens, name.all});
+    }
+    for (DecoderPath &path : paths_) {
+        for (DecoderFamily &family : path.families) {
+            std::sort(family.variants.begin(), family.variants.end(),
+                      [](const DecoderVariant &a, const DecoderVariant &b) {
+                          return a.tokens < b.tokens || (a.tokens == b.tokens && a.all < b.all);
+                      });
+            if (family.variants.front().tokens != 1) {
+                return failf(err, NST_E_PATH, {}, 1, family.variants.front().tokens,
+                             "the path %.80s does not come for one token", path.name.c_str());
+            }
+        }
+        std::sort(path.families.begin(), path.families.end(),
+                  [](const DecoderFamily &a, const DecoderFamily &b) {
+                      const bool whole = a.from == 0, other = b.from == 0;
+                      return whole != other ? whole : whole ? a.fills < b.fills : a.from > b.from;
+                  });
+        if (path.families.front().from != 0) {
+            return failf(err, NST_E_PATH, {}, 0, 0, "the path %.80s has no first layer",
+                         path.name.c_str());
+        }
+    }
+    // Small to large, by what one token costs.
+    std::sort(paths_.begin(), paths_.end(), [&](const DecoderPath &a, const DecoderPath &b) {
+        const auto macs = [&](const DecoderPath &path) {
+            return tables.paths[path.families.front().variants.front().path].macs;
+        };
+        return macs(a) < macs(b);
+    });
+    if (paths_.empty() || paths_.size() > kMostPaths) {
+        return failf(err, NST_E_LIMIT, {}, kMostPaths, paths_.size(), "too many paths to decode");
+    }
+    return NST_OK;
+}
+
+int nst_decoder::find_slots(nst_error *err) {
+    const nestling::Tables &tables = model_.tables();
+    const auto find = [&](std::string_view kind, uint32_t tokens, nst_role role, nst_dtype dtype) {
+        const std::string name =
+            std::string(kind) + (tokens == 1 ? "" : ".t" + std::to_string(tokens));
+        nst_tensor tensor{};
+        const uint32_t slot = nst_model_find_slot(&model_, name.c_str());
+        if (slot == NST_NONE || tables.slots[slot].role != role ||
+            tables.slots[slot].dtype != dtype ||
+            session_.tensor(slot, &tensor, nullptr) != NST_OK) {
+            return static_cast<void *>(nullptr);
+        }
+        return tensor.data;
+    };
+    for (const nestling::Slot &slot : tables.slots) {
+        if (slot.name != "tokens" && !slot.name.starts_with("tokens.t")) {
+            continue;
+        }
+        DecoderSlots found;
+        found.tokens = static_cast<uint32_t>(slot.shape.empty() ? 0 : slot.shape.back());
+        found.token_ids = static_cast<int64_t *>(find("tokens", found.tokens, NST_INPUT, NST_I64));
+        found.row = static_cast<int64_t *>(find("row", found.tokens, NST_INPUT, NST_I64));
+        found.logits =
+            static_cast<const float *>(find("logits", found.tokens, NST_OUTPUT, NST_F32));
+        if (found.token_ids == nullptr || (found.tokens > 1 && found.row == nullptr)) {
+            return failf(err, NST_E_PATH, {}, 0, found.tokens,
+                         "the bundle's decoder lacks a slot for runs of this many tokens");
+        }
+        slots_.push_back(found);
+    }
+    std::sort(slots_.begin(), slots_.end(),
+              [](const DecoderSlots &a, const DecoderSlots &b) { return a.tokens < b.tokens; });
+    if (slots_.empty() || slots_.front().tokens != 1 || slots_.front().logits == nullptr) {
+        return failf(err, NST_E_PATH, {}, 1, 0, "the bundle holds no decoder");
+    }
+    return NST_OK;
+}
+
+int nst_decoder::plan_of(const DecoderFamily &family, const Plan **out, nst_error *err) const {
+    return model_.find_plan(family.variants.front().path, NST_MODE_CHAIN, out, nullptr, err);
+}
+
+// Whether all caches that `to` reads are filled by `from`.
+bool nst_decoder::keeps(uint32_t from, uint32_t to) const {
+    const Plan *source = nullptr;
+    const Plan *target = nullptr;
+    if (plan_of(paths_[from].families.front(), &source, nullptr) != NST_OK ||
+        plan_of(paths_[to].families.front(), &target, nullptr) != NST_OK) {
+        return false;
+    }
+    const auto appended = source->appended();
+    return std::all_of(
+        target->states().begin(), target->states().end(), [&](const nestling::StateUse &use) {
+            return use.by_row ||
+                   std::find(appended.begin(), appended.end(), use.slot) != appended.end();
+        });
+}
+
+bool nst_decoder::fills(uint32_t path) const {
+    const size_t count = paths_.size();
+    const auto row = rules_.begin() + static_cast<ptrdiff_t>(path * count);
+    return std::find(row, row + static_cast<ptrdiff_t>(count), NST_RULE_PROPAGATE) !=
+           row + static_cast<ptrdiff_t>(count);
+}
+
+// The first token before `position` that `path` must compute anew, by the rules.
+uint32_t nst_decoder::first_to_redo(uint32_t path, uint32_t position) const {
+    const size_t count = paths_.size();
+    for (uint32_t token = 0; token < position; ++token) {
+        if (rules_[makers_[token] * count + path] == NST_RULE_RECOMPUTE) {
+            return token;
+        }
+    }
+    return position;
+}
+
+int nst_decoder::choose_family(uint32_t path, uint32_t position, uint32_t end,
+                               const DecoderFamily **out, uint32_t *start, nst_error *err) const {
+    const uint32_t redo = first_to_redo(path, position);
+    const nestling::Growth &growth = session_.growth();
+    const Plan *plan = nullptr;
+    for (const DecoderFamily &family : paths_[path].families) {
+        if (family.from == 0) {
+            continue;
+        }
+        if (int code = plan_of(family, &plan, err); code != NST_OK) {
+            return code;
+        }
+        *start = std::min(redo, growth.ready(*plan));
+        if (growth.covers(*plan, *start, end)) {
+            *out = &family;
+            return NST_OK;
+        }
+    }
+    *out = paths_[path].whole(fills(path));
+    if (int code = plan_of(**out, &plan, err); code != NST_OK) {
+        return code;
+    }
+    *start = std::min(redo, growth.ready(*plan));
+    return NST_OK;
+}
+
+int nst_decoder::run(uint32_t path, const uint32_t *tokens, uint32_t position, uint32_t count,
+                     bool all, const float **logits, nst_error *err) {
+    const DecoderFamily *family = nullptr;
+    uint32_t next = 0;
+    const uint32_t end = position + count;
+    if (int code = choose_family(path, position, end, &family, &next, err); code != NST_OK) {
+        return code;
+    }
+    recomputed_ += position - next;
+    while (next < end) {
+        const bool last = all && next == position;
+        const uint32_t left = (all && next < position ? position : end) - next;
+        const DecoderVariant *variant = last ? pick_all(*family, left) : pick(*family, left);
+        if (variant == nullptr) {
+            return failf(err, NST_E_PATH, {}, 0, left,
+                         "the path %.80s gives no logits of so many tokens",
+                         paths_[path].name.c_str());
+        }
+        const uint32_t taken = std::min(left, variant->tokens);
+        if (int code = run_variant(*variant, tokens, next, taken, logits, err); code != NST_OK) {
+            return code;
+        }
+        std::fill_n(makers_.begin() + next, taken, static_cast<uint8_t>(path));
+        next += taken;
+        computed_ += taken;
+        resumed_ += family->from != 0 ? taken : 0;
+    }
+    return NST_OK;
+}
+
+int nst_decoder::run_variant(const DecoderVariant &variant, const uint32_t *tokens,
+                             uint32_t position, uint32_t count, const float **logits,
+                             nst_error *err) {
+    if (selected_ != variant.path) {
+        selected_ = NST_NONE;
+        if (int code = session_.select(variant.path, NST_MODE_CHAIN, err); code != NST_OK) {
+            return code;
+        }
+        selected_ = variant.path;
+    }
+    const auto slots = std::find_if(slots_.begin(), slots_.end(), [&](const DecoderSlots &s) {
+        return s.tokens == variant.tokens;
+    });
+    if (slots == slots_.end()) {
+        return failf(err, NST_E_PATH, {}, 0, variant.tokens, "no slots for runs of so many tokens");
+    }
+    for (uint32_t i = 0; i < variant.tokens; ++i) {
+        slots->token_ids[i] = i < count ? tokens[position + i] : 0;
+    }
+    if (slots->row != nullptr) {
+        *slots->row = count - 1;
+    }
+    if (int code = session_.growth().seek(position, err); code != NST_OK) {
+        return code;
+    }
+    *logits = variant.all ? slots->logits : slots_.front().logits;
+    return session_.run_rows(count, err);
+}
+
+void nst_decoder::rewind(uint32_t count) {
+    session_.growth().rewind(count);
+}
+
+const char *nst_decoder::path_name(uint32_t path) const {
+    return path < paths_.size() ? paths_[path].name.c_str() : nullptr;
+}
+
+int nst_decoder::rule(uint32_t from, uint32_t to, uint32_t *out, nst_error *err) const {
+    if (from >= paths_.size() || to >= paths_.size()) {
+        return failf(err, NST_E_NOT_FOUND, {}, paths_.size(), std::max(from, to), "no such path");
+    }
+    *out = rules_[from * paths_.size() + to];
+    return NST_OK;
+}
+
+int nst_decoder::set_rule(uint32_t from, uint32_t to, uint32_t rule, nst_error *err) {
+    uint32_t present = 0;
+    if (int code = this->rule(from, to, &present, err); code != NST_OK) {
+        return code;
+    }
+    const bool fills = paths_[from].whole(true)->fills;
+    if (rule > NST_RULE_PROPAGATE || (rule == NST_RULE_KEEP && !keeps(from, to)) ||
+        (rule == NST_RULE_PROPAGATE && !fills)) {
+        return failf(err, NST_E_PATH, {}, 0, rule,
+                     "this rule is not possible from the path %.60s to %.60s",
+                     paths_[from].name.c_str(), paths_[to].name.c_str());
+    }
+    rules_[from * paths_.size() + to] = static_cast<uint8_t>(rule);
+    return NST_OK;
+}
+
+int nst_decoder::logits(uint32_t path, const float **out, nst_error *err) {
+    if (path >= paths_.size()) {
+        return failf(err, NST_E_NOT_FOUND, {}, paths_.size(), path, "no such path");
+    }
+    if (decode_.count == 0) {
+        return failf(err, NST_E_STATE, {}, 1, 0, "there are no tokens");
+    }
+    const uint32_t start = std::min(decode_.done, decode_.count - 1);
+    const int code = run(path, decode_.tokens, start, decode_.count - start, false, out, err);
+    decode_.done = code == NST_OK ? decode_.count : start;
+    rewind(decode_.done);
+    return code;
+}
+
+int nst_decoder::load(uint32_t path, nst_error *err) {
+    if (path >= paths_.size()) {
+        return failf(err, NST_E_NOT_FOUND, {}, paths_.size(), path, "no such path");
+    }
+    for (const DecoderFamily &family : paths_[path].families) {
+        for (const DecoderVariant &variant : family.variants) {
+            if (int code = nst_model_load(&model_, variant.path, NST_MODE_CHAIN, err);
+                code != NST_OK) {
+                return code;
+            }
+        }
+    }
+    return NST_OK;
+}
+
+void nst_decoder::state(nst_decoder_state *out) const {
+    *out = {};
+    out->tokens = decode_.count;
+    out->computed_tokens = decode_.done;
+    for (const nestling::Slot &slot : model_.tables().slots) {
+        if (slot.grows) {
+            out->cache_bytes += slot.bytes;
+            out->token_bytes += slot.bytes / static_cast<uint64_t>(slot.shape[0]);
+        }
+    }
+    out->computed = computed_;
+    out->recomputed = recomputed_;
+    out->resumed = resumed_;
+}
