@@ -27,6 +27,8 @@ GROUP = "nestling.targets"
 BUILT_IN = (
     "nestling.targets.xnnpack_description:TARGETS",
     "nestling.targets.cortex_m.description:TARGETS",
+    "nestling.targets.qnn.description:TARGETS",
+    "nestling.targets.openvino.description:TARGETS",
     "nestling.targets.onnx_description:TARGETS",
 )
 """Ours, in the order that lists show them; one line a family."""
