@@ -8,7 +8,6 @@ model.place("full").stages   the list to select: each stage on the target where 
 from __future__ import annotations
 
 import ctypes
-import statistics
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_double, c_uint8, c_uint32
 from dataclasses import dataclass
@@ -63,7 +62,8 @@ class Placement:
         stages: What to select, with `Session.select_stages`.
         targets: The target of each stage.
         predicted_us: Sum of measured stage times and transfers.
-        single_us: For each target on which the whole path could be run: the same sum there.
+        single_us: For each target that runs here, the shortest run of the path on it (with the
+            path's own stages where the target has none).
         switch_us: What a change of the target was counted with.
     """
 
@@ -141,7 +141,7 @@ def place(
     }
     with model.session() as session:
         totals = {
-            target: _median_us(session, row, inputs or {}, repeat) for target, row in rows.items()
+            target: _shortest_us(session, row, inputs or {}, repeat) for target, row in rows.items()
         }
         if switch_us is None:
             switch_us = _measure_switch(model, session, list(rows.values()), repeat)
@@ -166,7 +166,7 @@ def place(
     )
 
 
-def _median_us(
+def _shortest_us(
     session: Session, stages: Sequence[int], inputs: dict[str, npt.NDArray[Any]], repeat: int
 ) -> float:
     session.select_stages(stages)
@@ -175,7 +175,7 @@ def _median_us(
     for _ in range(repeat):
         session.run_bound()
         times.append(session.last_run_ns / 1e3)
-    return statistics.median(times)
+    return min(times)
 
 
 def _measure_switch(
@@ -189,7 +189,7 @@ def _measure_switch(
     switches = sum(a != b for a, b in pairwise(targets))
     if switches == 0:
         return 0.0
-    whole = _median_us(session, mixed, {}, repeat)
+    whole = _shortest_us(session, mixed, {}, repeat)
     alone = sum(model.stage_stats(stage).min_ns for stage in mixed) / 1e3
     return max(0.0, (whole - alone) / switches)
 

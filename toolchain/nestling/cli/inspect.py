@@ -77,7 +77,9 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
     Bytes: `weight_bytes` of a path is what its stages use, each constant once; `own_bytes` the part
     that no other path uses; `stored_bytes` all constants of the file; `unshared_bytes` the sum over
-    the paths, which is what they would take as files of their own.
+    the paths, which is what they would take as files of their own. Of a target: `program_bytes` its
+    programs, `own_bytes` constants that only its stages use, `shared_bytes` those that stages of
+    other targets use as well.
     """
     constants = bundle.constants
     used = {path.name: _constants_of(bundle, path.chain) for path in bundle.paths}
@@ -102,7 +104,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
                 "cost_us": dict(path.cost_us),
             }
         )
-    stored = sum(constant.size_bytes for constant in constants)
+    stored = sum(_places(constants).values())
     unshared = sum(size(indices) for indices in used.values())
     return {
         "name": bundle.name,
@@ -132,7 +134,40 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         ],
         "stages": [_describe_stage(bundle, stage) for stage in bundle.stages],
         "paths": paths,
+        "targets": _describe_targets(bundle),
     }
+
+
+def _places(items: Any) -> dict[tuple[int, int], int]:
+    """Return the sizes of constants or programs by where they lie: equal bytes lie in one place."""
+    return {(item.section, item.offset_bytes): item.size_bytes for item in items}
+
+
+def _describe_targets(bundle: Bundle) -> list[dict[str, Any]]:
+    """Return what each target adds to the file; equal bytes count once."""
+    stages: dict[str, list[int]] = {target: [] for target in bundle.targets}
+    for index in range(len(bundle.stages)):
+        stages[bundle.stage_target(index)].append(index)
+
+    used = {
+        target: _places(bundle.constants[number] for number in _constants_of(bundle, tuple(own)))
+        for target, own in stages.items()
+    }
+    found = []
+    for target, own in stages.items():
+        programs = _places(bundle.programs[bundle.stages[index].program] for index in own)
+        others = {place for other in used if other != target for place in used[other]}
+        shared = sum(size for place, size in used[target].items() if place in others)
+        found.append(
+            {
+                "name": target,
+                "stages": len(own),
+                "program_bytes": sum(programs.values()),
+                "own_bytes": sum(used[target].values()) - shared,
+                "shared_bytes": shared,
+            }
+        )
+    return found
 
 
 def _constants_of(bundle: Bundle, stages: tuple[int, ...]) -> set[int]:
@@ -149,6 +184,7 @@ def _describe_stage(bundle: Bundle, stage: Any) -> dict[str, Any]:
         "bits": stage.bits,
         "macs": stage.macs,
         "weight_bytes": sum(bundle.constants[index].size_bytes for index in constants),
+        "target": bundle.programs[stage.program].target,
         "program_bytes": bundle.programs[stage.program].size_bytes,
         "arena_bytes": stage.arena_bytes,
     }
@@ -161,11 +197,13 @@ def print_facts(facts: dict[str, Any], all_stages: bool = False) -> None:
     console = Console()
     signed = "signed" if facts["signed"] else "not signed"
     console.print(
-        f"[bold]{facts['name']}[/]  {facts['family']}, {facts['scheme']} for {facts['target']}, "
+        f"[bold]{facts['name']}[/]  {facts['family']}, {facts['scheme']} for {_targets(facts)}, "
         f"{facts['file_bytes']:,} bytes, {signed}, by {facts['producer']}"
     )
     for table in (_path_table(facts), _section_table(facts), _stage_table(facts, all_stages)):
         console.print(table)
+    if len(facts["targets"]) > 1:
+        console.print(_target_table(facts))
     stored, unshared = facts["stored_bytes"], facts["unshared_bytes"]
     times = f", {unshared / stored:.2f} x" if stored else ""
     console.print(
@@ -174,6 +212,28 @@ def print_facts(facts: dict[str, Any], all_stages: bool = False) -> None:
     )
     if "fit" in facts:
         console.print(_fit_table(facts["fit"]))
+
+
+def _targets(facts: dict[str, Any]) -> str:
+    return ", ".join(target["name"] for target in facts["targets"])
+
+
+def _target_table(facts: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Targets", title_justify="left", header_style="bold")
+    table.add_column("target")
+    columns = {
+        "stages": "stages",
+        "program bytes": "program_bytes",
+        "weights of its own": "own_bytes",
+        "shared weights": "shared_bytes",
+    }
+    for name in columns:
+        table.add_column(name, justify="right")
+    for target in facts["targets"]:
+        table.add_row(target["name"], *(f"{target[key]:,}" for key in columns.values()))
+    return table
 
 
 def _fit_table(fit: dict[str, Any]) -> Any:
@@ -267,6 +327,8 @@ def _stage_table(facts: dict[str, Any], all_stages: bool) -> Any:
     table.add_column("weight bytes of each level")
     spans: dict[str, list[dict[str, Any]]] = {}
     for stage in stages:
+        if stage["target"] != facts["target"]:
+            continue  # does what one of the bundle's own target does
         names = stage["positions"]
         key = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]} (fused)"
         spans.setdefault(key, []).append(stage)
