@@ -139,3 +139,12 @@ def test_names_must_differ_and_a_chain_must_not_be_empty() -> None:
 def test_a_subnet_prints_its_levels() -> None:
     assert str(Subnet((4, 0, 2))) == "402"
     assert str(Subnet((12, 0, 2))) == "12.0.2"
+
+
+def test_exits_keep_the_first_layers() -> None:
+    blocks = [BlockSpec(f"b{i}", i, (1, 2), skippable=i >= 2) for i in range(5)]
+    space = make_space(blocks, [1, 3, 1.0], early_exit=True)
+    assert space.depths == ((0, 1), (0, 1, 2), (0, 1, 2, 3, 4))
+    assert space.smallest().levels == (1, 1, 0, 0, 0)
+    free = [BlockSpec(f"b{i}", i, (1, 2), skippable=True) for i in range(3)]
+    assert make_space(free, [1], early_exit=True).depths == ((0,), (0, 1, 2))

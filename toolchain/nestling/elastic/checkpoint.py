@@ -28,17 +28,25 @@ _FAMILIES: dict[str, Callable[..., Supernet]] = {
 }
 
 
-def save(supernet: Supernet, path: str | os.PathLike[str]) -> None:
+def save(
+    supernet: Supernet, path: str | os.PathLike[str], dtype: torch.dtype | None = None
+) -> None:
     """Write a supernet, through a temporary file and a rename.
 
     A supernet of the user's own modules is written as weights alone; see `load`.
+
+    Args:
+        supernet: What to write.
+        path: The file.
+        dtype: Of the floating-point weights in the file, e.g. `torch.float16` for half the size;
+            None keeps their own. `load` gives the supernet the dtype that it was built with.
     """
     target = Path(path)
     content = {
         "format": FORMAT,
         "version": VERSION,
         "config": supernet.config,
-        "state": {name: tensor.detach().cpu() for name, tensor in supernet.state_dict().items()},
+        "state": _state(supernet, dtype),
     }
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -94,6 +102,18 @@ def build(config: dict[str, Any] | None) -> Supernet:
         return _FAMILIES[family](**arguments)
     except TypeError as error:
         raise ModelError(f"the configuration of the {family} supernet is not valid") from error
+
+
+def _state(supernet: Supernet, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    """Return the weights on the CPU; those that are one tensor (tied) stay one."""
+    converted: dict[int, torch.Tensor] = {}
+    state = {}
+    for name, tensor in supernet.state_dict().items():
+        value = tensor.detach().cpu()
+        if dtype is not None and value.is_floating_point():
+            value = converted.setdefault(tensor.data_ptr(), value.to(dtype))
+        state[name] = value
+    return state
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -167,6 +167,8 @@ def make_space(
     blocks: Sequence[BlockSpec],
     depths: Sequence[float | int] | None = None,
     named: Mapping[str, Subnet] | None = None,
+    *,
+    early_exit: bool = False,
 ) -> SubnetSpace:
     """Make the space of a chain of blocks.
 
@@ -175,6 +177,8 @@ def make_space(
         depths: How many layers to keep, as fractions of all layers (float) or as counts (int). The
             layers to leave out are spread evenly over those that can be left out; the first and
             the last layer always stay. Default: half, three quarters, all.
+        early_exit: A depth keeps the first layers and leaves out all after them, so that the head
+            follows an early layer. A depth that would leave out a layer that must run keeps it.
         named: Subnets with names, small to large. Default: `tiny`, `small`, `base`, `full`, which
             pair level k with the depth in proportion (4 levels and 3 depths: 1/0, 2/1, 3/2, 4/2).
 
@@ -183,7 +187,7 @@ def make_space(
     """
     chain = tuple(blocks)
     _check_blocks(chain)
-    kept = nested_depths(chain, DEFAULT_DEPTHS if depths is None else depths)
+    kept = nested_depths(chain, DEFAULT_DEPTHS if depths is None else depths, early_exit=early_exit)
     full = Subnet(tuple(block.levels for block in chain))
     space = SubnetSpace(chain, kept, {FULL: full})
     if named is None:
@@ -192,9 +196,14 @@ def make_space(
 
 
 def nested_depths(
-    blocks: Sequence[BlockSpec], depths: Sequence[float | int]
+    blocks: Sequence[BlockSpec], depths: Sequence[float | int], *, early_exit: bool = False
 ) -> tuple[tuple[int, ...], ...]:
     """Choose the layers that each depth keeps, so that smaller depths nest in larger ones.
+
+    Args:
+        blocks: The chain.
+        depths: See `make_space`.
+        early_exit: See `make_space`.
 
     Raises:
         ModelError: A depth is below one layer or above all.
@@ -205,6 +214,10 @@ def nested_depths(
         for layer in layers[1:-1]
         if all(block.skippable for block in blocks if block.layer == layer)
     ]
+    must_run = [block.layer for block in blocks if not block.skippable]
+    most = len(inner)
+    if early_exit:
+        most = len(layers) - (1 + layers.index(max(must_run)) if must_run else 1)
     drops = {0}
     for depth in depths:
         exact = depth if isinstance(depth, int) else depth * len(layers)
@@ -215,7 +228,9 @@ def nested_depths(
                 expected=f"1..{len(layers)} layers, or a fraction of them",
                 actual=depth,
             )
-        drops.add(min(len(layers) - count, len(inner)))
+        drops.add(min(len(layers) - count, most))
+    if early_exit:
+        return tuple(tuple(layers[: len(layers) - drop]) for drop in sorted(drops, reverse=True))
     kept = []
     dropped = inner
     for drop in sorted(drops, reverse=True):

@@ -30,6 +30,7 @@ class Supernet(nn.Module):
         family: `vit`, `bert`, `mobilenet_v2`, `llama` or `custom`.
         depths: See `make_space`.
         named: See `make_space`.
+        early_exit: See `make_space`.
         config: What `nestling.elastic.load` needs to build this supernet again, in plain values.
 
     Attributes:
@@ -49,6 +50,7 @@ class Supernet(nn.Module):
         family: str = "custom",
         depths: Sequence[float | int] | None = None,
         named: Mapping[str, Subnet] | None = None,
+        early_exit: bool = False,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -62,7 +64,8 @@ class Supernet(nn.Module):
             block.layer = index if whole else block.layer
             if block.layer < 0:
                 raise ModelError("give every block its layer, or none", module=block.name)
-        self.space = make_space([block.spec for block in chain], depths, named)
+        specs = [block.spec for block in chain]
+        self.space = make_space(specs, depths, named, early_exit=early_exit)
         self.input_names = tuple(inputs)
         self._example_inputs = tuple(value.detach().clone() for value in inputs.values())
         self.context_names = tuple(context_names)

@@ -36,6 +36,13 @@ class ElasticLlama(Supernet):
         widths: Levels of the feed-forward blocks.
         heads_widths: Levels of the attention blocks. Default: `widths` as fractions, rounded up.
         depths: See `make_space`.
+        early_exit: Depths are exits: the first layers run, then the norm and head that all share
+            (Sorted LLaMA, arXiv 2309.08968).
+        core_layers: How many first layers all subnets have in common. They are never left out and
+            their feed-forward has one level, so what they compute, their keys and values included,
+            does not depend on the subnet: an exit behind them is a prefix of every subnet, and
+            going on from it repeats nothing.
+        core_hidden: Hidden neurons of the core's layers. Default: `hidden`.
         activation: Name of the activation.
         bias: Whether query, key and value have biases (Qwen2).
         output_bias: Whether the attention's output has one.
@@ -65,6 +72,9 @@ class ElasticLlama(Supernet):
         widths: Sequence[float | int] = DEFAULT_WIDTHS,
         heads_widths: Sequence[float | int] | None = None,
         depths: Sequence[float | int] | None = None,
+        early_exit: bool = False,
+        core_layers: int = 0,
+        core_hidden: int | None = None,
         activation: str = "silu",
         bias: bool = False,
         output_bias: bool = False,
@@ -89,13 +99,14 @@ class ElasticLlama(Supernet):
         )
         blocks: list[ElasticBlock] = []
         for layer in range(depth):
+            core = layer < core_layers
             blocks.append(
                 ElasticAttention(
                     dim,
                     heads,
                     groups=groups,
                     head_dim=head_dim,
-                    heads_widths=default_heads_widths(widths, heads_widths),
+                    heads_widths=((1.0,) if core else default_heads_widths(widths, heads_widths)),
                     bias=bias,
                     output_bias=output_bias,
                     qk_norm_eps=eps if qk_norm else None,
@@ -104,6 +115,7 @@ class ElasticLlama(Supernet):
                     norm=RMSNorm(dim, eps),
                     name=f"layer{layer}.attention",
                     layer=layer,
+                    skippable=not core,
                     dropout=dropout,
                     attention_dropout=attention_dropout,
                 )
@@ -111,14 +123,15 @@ class ElasticLlama(Supernet):
             blocks.append(
                 ElasticFeedForward(
                     dim,
-                    hidden,
-                    widths=widths,
+                    core_hidden if core and core_hidden is not None else hidden,
+                    widths=(1.0,) if core else widths,
                     activation=activation,
                     gated=True,
                     bias=ffn_bias,
                     norm=RMSNorm(dim, eps),
                     name=f"layer{layer}.ffn",
                     layer=layer,
+                    skippable=not core,
                     dropout=dropout,
                 )
             )
@@ -138,6 +151,7 @@ class ElasticLlama(Supernet):
             context_names=("mask", "cos", "sin"),
             family="llama",
             depths=depths,
+            early_exit=early_exit,
             config={"family": "llama", **config},
         )
 
@@ -154,10 +168,12 @@ class DecoderStem(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, dim)
-        cos, sin = rotary_tables(frequencies, torch.arange(positions))
+        self._frequencies = frequencies
+        self._scale = scale
+        cos, sin = self.rotary(torch.arange(positions))
         mask = torch.full((positions, positions), MASKED).triu(1)
-        self.register_buffer("cos", cos * scale, persistent=False)
-        self.register_buffer("sin", sin * scale, persistent=False)
+        self.register_buffer("cos", cos[:, None], persistent=False)
+        self.register_buffer("sin", sin[:, None], persistent=False)
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -168,6 +184,11 @@ class DecoderStem(nn.Module):
             mask, cos, sin = mask[:length, :length], cos[:length], sin[:length]
         # Cloned, because an exported program cannot hand out a constant itself.
         return self.embedding(tokens), mask.clone(), cos.clone(), sin.clone()
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rotary tables of (positions,), each (positions, head_dim)."""
+        cos, sin = rotary_tables(self._frequencies, positions)
+        return cos[:, 0] * self._scale, sin[:, 0] * self._scale
 
 
 class DecoderHead(nn.Module):
@@ -194,6 +215,7 @@ def from_transformers(
     depths: Sequence[float | int] | None = None,
     positions: int | None = None,
     last_only: bool = False,
+    early_exit: bool = False,
 ) -> ElasticLlama:
     """Convert a `LlamaForCausalLM`, `Qwen2ForCausalLM` or `Qwen3ForCausalLM`.
 
@@ -204,6 +226,7 @@ def from_transformers(
         depths: See `ElasticLlama`.
         positions: Length of the window at export, at most 128 by default.
         last_only: See `ElasticLlama`.
+        early_exit: See `ElasticLlama`.
 
     Raises:
         ModelError: The window is longer than the model's positions or its sliding window.
@@ -236,6 +259,7 @@ def from_transformers(
         rope_scale=float(base.rotary_emb.attention_scaling),
         tied=model.lm_head.weight is base.embed_tokens.weight,
         last_only=last_only,
+        early_exit=early_exit,
         attention_dropout=config.attention_dropout,
     )
     stem: Any = supernet.stem
