@@ -1,0 +1,105 @@
+"""Whole windows at once, every token on a path of its own.
+
+Teacher-forced text needs no loop over positions: what a token leaves in the cache is, at every
+layer, the keys and values of the stream that reaches it. A token that skips a layer hands its
+stream on unchanged, so the layer's keys and values of it are those of its last computed stream:
+that is the state rule PROPAGATE, and training through it is what makes the rule cheap in quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nestling.elastic import ElasticAttention, ElasticFeedForward, Subnet, Supernet
+from nestling.elastic.block import ElasticBlock
+from nestling.elastic.supernet import split_stem
+from nestling.errors import ModelError
+
+
+def decoder_layers(supernet: Supernet) -> list[tuple[ElasticAttention, ElasticFeedForward]]:
+    """Return the layers of a decoder.
+
+    Raises:
+        ModelError: The supernet is not made of attention and feed-forward blocks in turn, or its
+            attention is elastic: keys and values then differ in shape between paths.
+    """
+    layers = []
+    for pair in supernet.layers():
+        if (
+            len(pair) != 2
+            or not isinstance(pair[0], ElasticAttention)
+            or not isinstance(pair[1], ElasticFeedForward)
+        ):
+            raise ModelError("not a decoder of attention and feed-forward blocks")
+        if pair[0].spec.levels != 1:
+            raise ModelError(
+                "the attention is elastic, so paths cannot share one cache",
+                module=pair[0].name,
+                hint="convert with heads_widths=(1.0,)",
+            )
+        layers.append((pair[0], pair[1]))
+    return layers
+
+
+def path_levels(subnet: Subnet, rows: int, positions: int) -> Tensor:
+    """Return one path for all tokens: int64, (rows, positions, blocks)."""
+    return torch.tensor(subnet.levels).expand(rows, positions, len(subnet.levels))
+
+
+def run_each(
+    blocks: Sequence[ElasticBlock], x: Tensor, context: Sequence[Tensor], levels: Tensor
+) -> Tensor:
+    """Run blocks with levels of each token's own.
+
+    Args:
+        blocks: Part of a chain.
+        x: The stream, (batch, positions, dim).
+        context: See `Supernet`.
+        levels: Integers, (batch, positions, len(blocks)); 0 leaves the block out for the token.
+
+    Returns:
+        (batch, positions, dim).
+    """
+    for index, block in enumerate(blocks):
+        level = levels[..., index]
+        h = block.norm(x)
+        if isinstance(block, ElasticFeedForward):
+            x = x + block.transform_each(h, level)
+        else:
+            y = block.transform(h, block.spec.levels, *context)
+            x = x + y * (level > 0)[..., None]
+    return x
+
+
+def logits_each(supernet: Supernet, tokens: Tensor, levels: Tensor) -> Tensor:
+    """Return the logits of windows whose tokens take paths of their own, state propagated.
+
+    Args:
+        supernet: A decoder, see `decoder_layers`.
+        tokens: int64, (batch, positions).
+        levels: Integers, (batch, positions, blocks).
+
+    Returns:
+        float32, (batch, positions, vocabulary).
+    """
+    x, context = split_stem(supernet.stem(tokens))
+    x = run_each(supernet.chain, x, context, levels)
+    return supernet.head(x, *context)  # type: ignore[no-any-return]
+
+
+def streams(supernet: Supernet, tokens: Tensor, subnet: Subnet) -> list[Tensor]:
+    """Return the stream after the stem and after each layer of a subnet: (batch, positions, dim).
+
+    A layer that the subnet leaves out repeats the stream before it.
+    """
+    supernet.select(subnet)
+    x, context = split_stem(supernet.stem(tokens))
+    found = [x]
+    for layer in supernet.layers():
+        for block in layer:
+            x = block(x, *context)
+        found.append(x)
+    return found
