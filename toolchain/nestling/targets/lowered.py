@@ -62,6 +62,7 @@ class LoweredProgram:
         arena_bytes: memory that ExecuTorch plans for the method, in bytes.
         delegated: number of graph operators that run inside delegates.
         portable: names of the operators that stayed outside, sorted, one entry a call.
+        host_macs: multiply-accumulates of those operators, of one call of the method.
     """
 
     program: bytes
@@ -69,6 +70,7 @@ class LoweredProgram:
     arena_bytes: int
     delegated: int
     portable: tuple[str, ...]
+    host_macs: int = 0
 
     def to_bytes(self) -> bytes:
         """Serialise to CBOR, for the export cache."""
@@ -82,6 +84,7 @@ class LoweredProgram:
                 "arena_bytes": self.arena_bytes,
                 "delegated": self.delegated,
                 "portable": list(self.portable),
+                "host_macs": self.host_macs,
             }
         )
 
@@ -101,6 +104,7 @@ class LoweredProgram:
             raw["arena_bytes"],
             raw["delegated"],
             tuple(raw["portable"]),
+            raw.get("host_macs", 0),
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cbor2
@@ -91,13 +91,7 @@ class Template:
         for symbol, origin in self.origins.items():
             tensor = REARRANGEMENTS[origin.rearrangement](tensors[origin.tensor])
             constants[symbol] = ExternalConstant(tensor_bytes(tensor), origin.layout)
-        return LoweredProgram(
-            self.lowered.program,
-            constants,
-            self.lowered.arena_bytes,
-            self.lowered.delegated,
-            self.lowered.portable,
-        )
+        return replace(self.lowered, constants=constants)
 
     def to_bytes(self) -> bytes:
         """Serialise to CBOR, for the cache."""
@@ -186,10 +180,7 @@ def make_template(
             fixed[symbol] = constant
         else:
             return None
-    without_weights = LoweredProgram(
-        lowered.program, fixed, lowered.arena_bytes, lowered.delegated, lowered.portable
-    )
-    return Template(without_weights, origins)
+    return Template(replace(lowered, constants=fixed), origins)
 
 
 def has_static_ranges(program: ExportedProgram) -> bool:

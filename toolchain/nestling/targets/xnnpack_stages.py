@@ -9,6 +9,7 @@ from torch import nn
 from nestling.partition.calibrate import record_stage_inputs
 from nestling.partition.cut import StageKey
 from nestling.partition.modules import FusedPath
+from nestling.targets.half_precision import in_half_precision
 from nestling.targets.memory_order import keep_channels_innermost
 from nestling.targets.pool import Job, StaticJob, lower_all, quantize_all
 from nestling.targets.target import LoweredStages, Target, Work
@@ -19,7 +20,10 @@ class XnnpackTarget(Target):
 
     def lower(self, work: Work) -> LoweredStages:
         """Lower all stages, and the named paths in one piece where that is asked for."""
-        work = replace(work, pieces=keep_channels_innermost(work.pieces))
+        pieces = keep_channels_innermost(work.pieces)
+        if work.scheme.name == "fp16":
+            pieces = in_half_precision(pieces)
+        work = replace(work, pieces=pieces)
         modules = quantize_stages(work)
         keys: list[StageKey | str] = []
         jobs: list[Job] = []
