@@ -381,9 +381,9 @@ def prefix(**changes: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "code", "expected", "actual"),
     [
-        (prefix(version=2), "VERSION", 1, 2),
-        (prefix(version=2**32 - 1), "VERSION", 1, 2**32 - 1),
-        (prefix(version=0), "VERSION", 1, 0),
+        (prefix(version=3), "VERSION", 2, 3),
+        (prefix(version=2**32 - 1), "VERSION", 2, 2**32 - 1),
+        (prefix(version=0), "VERSION", 2, 0),
         (prefix(total=len(DATA) + 1), "TRUNCATED", len(DATA) + 1, len(DATA)),
         (prefix(total=2**64 - 1), "TRUNCATED", 2**64 - 1, len(DATA)),
         (DATA + b"\0", "CORRUPT", len(DATA), len(DATA) + 1),

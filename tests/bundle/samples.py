@@ -121,6 +121,30 @@ def with_section(data: bytes, number: int, content: bytes) -> bytes:
     return edited(data, edit)
 
 
+def two_targets() -> BundleBuilder:
+    """The tiny bundle with a second target: stages that stand in for the block and for the head."""
+    builder = tiny()
+
+    def program(pte: bytes) -> int:
+        return builder.add_program(pte, section="programs@acme", target="acme")
+
+    builder.add_stage(
+        "block@2@acme",
+        program=program(b"block for acme" * 3),
+        first=1,
+        inputs=[1],
+        outputs=[1],
+        bindings=[("w", builder.add_constant("core@acme", "w.acme", b"\x09" * 24))],
+        level=2,
+        macs=20,
+        arena_bytes=64,
+    )
+    builder.add_stage(
+        "head@acme", program=program(b"head for acme" * 3), first=2, inputs=[1], outputs=[2]
+    )
+    return builder
+
+
 # ---- random bundles ----
 
 NAME_CHARACTERS = st.characters(
@@ -219,6 +243,19 @@ def builders(draw: st.DrawFn) -> BundleBuilder:
                 st.none() | st.dictionaries(names, st.floats(0, allow_infinity=False), max_size=3)
             ),
         )
+    others = names.filter(lambda name: name != builder.target)
+    for target in draw(st.lists(others, unique=True, max_size=3)):
+        for step in draw(st.lists(st.integers(0, steps - 1), unique=True)):
+            builder.add_stage(
+                f"extra{step}@{target}",
+                program=builder.add_program(
+                    target.encode() + bytes([step]), section="others", target=target
+                ),
+                first=step,
+                inputs=[image] if step == 0 else [x, memory],
+                outputs=[logits, memory] if step == steps - 1 else [x],
+                macs=draw(u64),
+            )
     if draw(st.booleans()):
         builder.add_data("labels", draw(st.binary(min_size=1, max_size=99)))
     return builder

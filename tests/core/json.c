@@ -166,6 +166,10 @@ static int program(FILE *to, const nst_bundle *bundle, uint32_t i) {
     if (info.unpacked_bytes != 0) {
         number(to, "unpacked", info.unpacked_bytes);
     }
+    if (info.target.bytes != 0) {
+        member(to, "target");
+        json_text(to, info.target);
+    }
     member(to, "data");
     json_hex(to, info.data, info.size < 64 ? (size_t)info.size : 64);
     fputc('}', to);
