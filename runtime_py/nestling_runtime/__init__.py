@@ -13,11 +13,13 @@ Needs numpy and the shared libraries of the executorch wheel; imports neither to
 from __future__ import annotations
 
 from nestling_runtime.bundle import Bundle
+from nestling_runtime.decoder import Decoder, Generation, Sampling
 from nestling_runtime.engine import Model, open_model
 from nestling_runtime.errors import (
     BudgetError,
     BundleError,
     CancelledError,
+    ContextError,
     EngineError,
     NestlingError,
     PathError,
@@ -28,6 +30,15 @@ from nestling_runtime.native import version
 from nestling_runtime.placement import Fallback, Placement, TargetState
 from nestling_runtime.policy import BudgetPolicy, Policy
 from nestling_runtime.session import Session
+from nestling_runtime.token_policy import (
+    ConfidenceExit,
+    CustomPolicy,
+    EntropySwitch,
+    FixedPath,
+    SelfSpeculation,
+    TokenPolicy,
+    TokenRate,
+)
 
 open = open_model
 
@@ -37,17 +48,28 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CancelledError",
+    "ConfidenceExit",
+    "ContextError",
+    "CustomPolicy",
+    "Decoder",
     "EngineError",
+    "EntropySwitch",
     "Fallback",
+    "FixedPath",
+    "Generation",
     "Model",
     "NestlingError",
     "PathError",
     "Placement",
     "Policy",
+    "Sampling",
+    "SelfSpeculation",
     "Session",
     "SignatureError",
     "TargetError",
     "TargetState",
+    "TokenPolicy",
+    "TokenRate",
     "open",
     "version",
 ]

@@ -29,6 +29,7 @@ from nestling_runtime.placement import (
 )
 
 if TYPE_CHECKING:
+    from nestling_runtime.decoder import Decoder
     from nestling_runtime.prefetch import Prefetch
     from nestling_runtime.session import Session
 
@@ -102,7 +103,7 @@ class Model:
     def __init__(self, handle: int, keep: object) -> None:
         self._handle: int | None = handle
         self._keep = keep  # what the native model points into
-        self._children: weakref.WeakSet[Session | Prefetch] = weakref.WeakSet()
+        self._children: weakref.WeakSet[Session | Prefetch | Decoder] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._alive = 0  # native sessions and prefetches, reachable or not
         self._abandoned = False
@@ -136,6 +137,22 @@ class Model:
         session = Session(self)
         self._adopt(session)
         return session
+
+    def decoder(self, vocabulary: Sequence[bytes] | None = None) -> Decoder:
+        """Create a decoder: one conversation, whose every token any path may make.
+
+        Args:
+            vocabulary: The text of every token, for stop texts; default: token n is byte n.
+
+        Raises:
+            PathError: The bundle holds no decoder.
+            EngineError: There is no memory, or the model is closed.
+        """
+        from nestling_runtime.decoder import Decoder
+
+        decoder = Decoder(self, vocabulary)
+        self._adopt(decoder)
+        return decoder
 
     def prefetch(
         self,
@@ -290,7 +307,7 @@ class Model:
         """Zero the counters of all stages."""
         native.call("nst_model_reset_stats", self.handle)
 
-    def _adopt(self, child: Session | Prefetch) -> None:
+    def _adopt(self, child: Session | Prefetch | Decoder) -> None:
         with self._lock:
             self._children.add(child)
             self._alive += 1

@@ -11,6 +11,7 @@ the fields say where to look::
     |-- TargetError        the bundle was built for a target that this runtime does not have
     |-- CancelledError     the run was cancelled between two stages
     `-- EngineError        ExecuTorch refused a program, a method or an input
+        `-- ContextError   a conversation is as long as the model's context
 
 The toolchain adds its own branches in `nestling.errors`. This module imports nothing, so that every
 other one may import it.
@@ -139,3 +140,7 @@ class CancelledError(NestlingError):
 
 class EngineError(NestlingError):
     """ExecuTorch refused a program, a method, an input or an output."""
+
+
+class ContextError(EngineError):
+    """A conversation is as long as the model's context, or a prompt does not fit into it."""

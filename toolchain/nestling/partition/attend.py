@@ -8,6 +8,8 @@ for every token and need a mask; this one reads what is filled, in place. Its ke
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,8 @@ _SCHEMA = (
     "(Tensor queries, Tensor new_keys, Tensor new_values, Tensor keys, Tensor values, "
     "Tensor position, int first_group, int queries_per_group, int head_dim"
 )
-_library = torch.library.Library("nestling", "DEF")
+_Library: Any = torch.library.Library
+_library = _Library("nestling", "DEF")
 _library.define(f"attend{_SCHEMA}) -> Tensor")
 _library.define(f"attend.out{_SCHEMA}, *, Tensor(a!) out) -> Tensor(a!)")
 

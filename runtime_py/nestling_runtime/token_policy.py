@@ -1,0 +1,281 @@
+"""Which path makes the next token: the policies of the library, and one's own.
+
+A policy of your own derives from `CustomPolicy`; the library calls it for each token::
+
+    class CarefulNumbers(CustomPolicy):
+        def choose(self, last):
+            return "full" if last.token in digits else "tiny"
+
+and so does the C program in `firmware/core/token_policy.h`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from ctypes import byref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from nestling_runtime import abi, decoder_abi, native
+from nestling_runtime.errors import PathError
+
+if TYPE_CHECKING:
+    from nestling_runtime.decoder import Decoder
+
+ExitSignal = Literal["confidence", "margin", "entropy"]
+
+
+@dataclass
+class NativePolicy:
+    """A policy as the library takes it.
+
+    Attributes:
+        raw: the functions.
+        keep: what they point into.
+        failure: what a function of Python's raised, to be raised again.
+    """
+
+    raw: decoder_abi.TokenPolicy
+    keep: list[object] = field(default_factory=list)
+    failure: BaseException | None = None
+
+
+class TokenPolicy(ABC):
+    """Picks the path of each token. One object may serve any number of generations."""
+
+    @abstractmethod
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """Return it for one generation, with the memory of none before.
+
+        Raises:
+            PathError: The decoder has no path of a name that the policy uses.
+            ValueError: A parameter is out of its range.
+        """
+
+
+@dataclass(frozen=True)
+class FixedPath(TokenPolicy):
+    """Every token by one path.
+
+    Args:
+        path: Its name.
+    """
+
+    path: str
+
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """See `TokenPolicy`."""
+        return _use("nst_fixed_policy_use", decoder_abi.FixedPolicy(decoder.path_index(self.path)))
+
+
+@dataclass(frozen=True)
+class EntropySwitch(TokenPolicy):
+    """Entropy Adaptive Decoding (arXiv:2502.06833).
+
+    The large path while the mean entropy of the last tokens is above a threshold, the small one
+    otherwise.
+
+    Args:
+        small: Name of a path.
+        large: Name of a path.
+        threshold_bits: Of the mean entropy.
+        window: Tokens that it is the mean of, 1 to 64.
+        minimum_stay: Tokens on a path before it may change.
+    """
+
+    small: str
+    large: str
+    threshold_bits: float
+    window: int = 5
+    minimum_stay: int = 1
+
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """See `TokenPolicy`."""
+        raw = decoder_abi.EntropyPolicy()
+        small, large = decoder.path_index(self.small), decoder.path_index(self.large)
+        accepted = native.library().nst_entropy_policy_init(
+            byref(raw), small, large, self.threshold_bits, self.window, self.minimum_stay
+        )
+        return _use("nst_entropy_policy_use", raw, accepted)
+
+
+@dataclass(frozen=True)
+class ConfidenceExit(TokenPolicy):
+    """Try paths from small to large until one is sure (Sorted LLaMA, arXiv:2309.08968).
+
+    Args:
+        paths: Their names, at most 16. Where a path goes on from the one before, it computes only
+            the layers behind.
+        threshold: A path is sure with a confidence or margin of at least this, or an entropy of at
+            most this many bits.
+        signal: Largest probability, the same less the second largest, or entropy.
+    """
+
+    paths: tuple[str, ...]
+    threshold: float
+    signal: ExitSignal = "confidence"
+
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """See `TokenPolicy`."""
+        raw = decoder_abi.ExitPolicy()
+        numbers = [decoder.path_index(path) for path in self.paths]
+        accepted = native.library().nst_exit_policy_init(
+            byref(raw),
+            (ctypes.c_uint32 * len(numbers))(*numbers),
+            len(numbers),
+            decoder_abi.EXIT_SIGNALS.index(self.signal),
+            self.threshold,
+        )
+        return _use("nst_exit_policy_use", raw, accepted)
+
+
+@dataclass(frozen=True)
+class SelfSpeculation(TokenPolicy):
+    """Draft with a small path, verify with a large one in one run (arXiv:2309.08168).
+
+    The output is what the large path alone gives, greedily.
+
+    Args:
+        draft: Name of a path.
+        verify: Name of a path.
+        tokens: Of a draft; None: as many as one run can verify.
+        confidence: A draft ends early behind a token of less; 0: never.
+    """
+
+    draft: str
+    verify: str
+    tokens: int | None = None
+    confidence: float = 0.0
+
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """See `TokenPolicy`."""
+        tokens = decoder.verify_tokens if self.tokens is None else self.tokens
+        if not 0 <= tokens <= decoder.verify_tokens:
+            raise ValueError(f"a draft has 0 to {decoder.verify_tokens} tokens, not {tokens}")
+        raw = decoder_abi.SpeculativePolicy(
+            decoder.path_index(self.draft), decoder.path_index(self.verify), tokens, self.confidence
+        )
+        return _use("nst_speculative_policy_use", raw)
+
+
+@dataclass(frozen=True)
+class TokenRate(TokenPolicy):
+    """The largest path that keeps a rate, by costs that are measured on the way.
+
+    Args:
+        tokens_per_second: The rate.
+        horizon: Time that is left over may be spent within so many tokens.
+    """
+
+    tokens_per_second: float
+    horizon: int = 16
+
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """See `TokenPolicy`."""
+        raw = decoder_abi.RatePolicy()
+        costs = (abi.PolicyCost * len(decoder.path_names))()
+        accepted = native.library().nst_rate_policy_init(
+            byref(raw), costs, len(costs), self.tokens_per_second, self.horizon
+        )
+        bound = _use("nst_rate_policy_use", raw, accepted)
+        bound.keep.append(costs)
+        return bound
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a policy of one's own is told of a token.
+
+    Attributes:
+        generated: Tokens of this generation so far.
+        token: The last one; that of the prompt at first.
+        path: Name of the path that made it, or whose logits are looked at; None: the prompt.
+        entropy_bits: Of the distribution that it was drawn from.
+        confidence: The largest probability.
+        margin: The same less the second largest.
+        token_ns: Time that it took.
+        elapsed_ns: Since the generation began.
+    """
+
+    generated: int
+    token: int
+    path: str | None
+    entropy_bits: float
+    confidence: float
+    margin: float
+    token_ns: int
+    elapsed_ns: int
+
+
+class CustomPolicy(TokenPolicy):
+    """A policy written in Python; override `choose`, and `accept` where it matters."""
+
+    @abstractmethod
+    def choose(self, last: Signals) -> str:
+        """Return the name of the path that makes the next token."""
+
+    def accept(self, now: Signals) -> str | None:
+        """Return None to draw from these logits, or a path to compute the token with instead."""
+        return None
+
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """See `TokenPolicy`."""
+        names = decoder.path_names
+        bound = NativePolicy(decoder_abi.TokenPolicy())
+
+        def told(raw: decoder_abi.TokenSignals) -> Signals:
+            return Signals(
+                raw.generated,
+                raw.token,
+                None if raw.path == decoder_abi.NO_PATH else names[raw.path],
+                raw.logits.entropy_bits,
+                raw.logits.confidence,
+                raw.logits.margin,
+                raw.token_ns,
+                raw.elapsed_ns,
+            )
+
+        # An exception cannot pass through C: a path that does not exist ends the generation.
+        def choose(_: object, last: Sequence[decoder_abi.TokenSignals], out: object) -> None:
+            choice = out[0]  # type: ignore[index]
+            try:
+                choice.path = decoder.path_index(self.choose(told(last[0])))
+            except BaseException as error:
+                bound.failure = error
+                choice.path = decoder_abi.NO_PATH
+
+        def accept(_: object, now: Sequence[decoder_abi.TokenSignals]) -> int:
+            try:
+                name = self.accept(told(now[0]))
+                return decoder_abi.NO_PATH if name is None else decoder.path_index(name)
+            except BaseException as error:
+                bound.failure = error
+                return len(names)
+
+        bound.raw.choose = decoder_abi.Choose(choose)
+        bound.raw.accept = decoder_abi.Accept(accept)
+        return bound
+
+
+def _use(function: str, state: ctypes.Structure, accepted: bool = True) -> NativePolicy:
+    """Return the policy whose memory is `state`."""
+    if not accepted:
+        raise ValueError("a parameter of the policy is out of its range")
+    raw = getattr(native.library(), function)(byref(state))
+    return NativePolicy(raw, [state])
+
+
+def path_of(name: str, names: Sequence[str]) -> int:
+    """Return the number of a path.
+
+    Raises:
+        PathError: There is none of that name.
+    """
+    try:
+        return list(names).index(name)
+    except ValueError:
+        raise PathError(
+            f"the decoder has no path {name!r}", hint=f"it has {', '.join(names)}"
+        ) from None
