@@ -18,6 +18,7 @@ from nestling.cli.export import command as export
 from nestling.cli.group import NestlingGroup
 from nestling.cli.inspect import command as inspect
 from nestling.cli.keygen import command as keygen
+from nestling.cli.nest import command as nest
 from nestling.cli.push import command as push
 from nestling.cli.run import command as run
 from nestling.cli.sign import command as sign
@@ -37,6 +38,7 @@ def main() -> None:
 for _command in (
     demo,
     train,
+    nest,
     targets,
     export,
     compile_plan,

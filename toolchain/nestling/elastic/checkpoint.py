@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from nestling.elastic.families.bert import ElasticBert
+from nestling.elastic.families.graph import ElasticGraph
 from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.families.mobilenet import ElasticMobileNet
 from nestling.elastic.families.vit import ElasticViT
@@ -22,6 +23,7 @@ VERSION = 1
 
 _FAMILIES: dict[str, Callable[..., Supernet]] = {
     "bert": ElasticBert,
+    "graph": ElasticGraph,
     "llama": ElasticLlama,
     "mobilenet_v2": ElasticMobileNet,
     "vit": ElasticViT,
