@@ -138,7 +138,13 @@ class Lowered:
     arena_bytes: int = 0
 
 
-def lower(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, external: bool) -> Lowered:
+def lower(
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    *,
+    external: bool,
+    delegate: bool = True,
+) -> Lowered:
     """Lower `module` to XNNPACK.
 
     Args:
@@ -146,6 +152,7 @@ def lower(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, external: bool
         inputs: Example inputs, f32.
         external: Leave the weights outside of the program, and the buffers of inputs and outputs
             to the caller (a nestling stage); otherwise a plain ExecuTorch program (the oracle).
+        delegate: Let XNNPACK take what it can; otherwise ExecuTorch's own kernels run all of it.
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
@@ -159,9 +166,10 @@ def lower(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, external: bool
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         return Lowered(bytes(edge.to_executorch().buffer))
     graph = program.module(check_guards=False)
+    partitioner = [XnnpackPartitioner()] if delegate else []
     delegate_external_constants_pass_unlifted(graph, gen_tag_fn=lambda node: "delegate")
     program = torch.export.export(graph, inputs)
-    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    edge = to_edge_transform_and_lower(program, partitioner=partitioner)
     delegate_store: Any = edge._named_data_store.get_named_data_store_output()
     executorch = edge.to_executorch(
         ExecutorchBackendConfig(

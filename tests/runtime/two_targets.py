@@ -1,0 +1,83 @@
+"""The tiny bundle for two targets: XNNPACK, and ExecuTorch's own kernels."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import astuple
+from importlib.metadata import version
+from pathlib import Path
+
+from runtime import tiny_model
+from runtime.tiny_bundle import CACHE
+from runtime.tiny_model import Lowered, TinyNet, Weight, content_key
+
+from nestling.bundle.writer import BundleBuilder
+
+
+def portable_stages() -> Mapping[str, Lowered]:
+    """Lower the stages without a delegate, or take them from the cache; no fused ones."""
+    source = Path(tiny_model.__file__).read_bytes()
+    key = hashlib.sha256(source + version("executorch").encode()).hexdigest()[:16]
+    cached = CACHE / f"tiny-portable-{key}.pickle"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock-portable").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cached.exists():
+            cached.write_bytes(pickle.dumps({n: astuple(s) for n, s in _lower().items()}))
+    return {
+        name: Lowered(pte, {key: Weight(*weight) for key, weight in weights.items()}, arena)
+        for name, (pte, weights, arena) in pickle.loads(cached.read_bytes()).items()
+    }
+
+
+def _lower() -> dict[str, Lowered]:
+    net = TinyNet().eval()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return {
+                name: tiny_model.lower(module, inputs, external=True, delegate=False)
+                for name, (module, inputs) in tiny_model.stage_modules(net).items()
+                if not name.startswith("fused.")
+            }
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def add_target(builder: BundleBuilder, target: str, stages: Mapping[str, Lowered]) -> None:
+    """Add stages for another target, which stand in for those that the builder has."""
+    manifest, _ = builder.build()
+    for own in manifest.stages:
+        if own.name not in stages:
+            continue
+        lowered = stages[own.name]
+        bindings = []
+        for wanted, weight in lowered.weights.items():
+            index = builder.add_constant(
+                f"core@{target}",
+                content_key(weight) if weight.dtype else wanted,
+                weight.data,
+                weight.dtype,
+                weight.shape,
+                weight.dim_order,
+            )
+            bindings.append((wanted, index))
+        builder.add_stage(
+            f"{own.name}@{target}",
+            program=builder.add_program(lowered.pte, section=f"programs@{target}", target=target),
+            first=own.first,
+            last=own.last,
+            inputs=own.inputs,
+            outputs=own.outputs,
+            bindings=bindings,
+            level=own.level,
+            bits=own.bits,
+            macs=own.macs,
+            arena_bytes=lowered.arena_bytes,
+        )
