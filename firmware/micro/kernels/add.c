@@ -36,8 +36,8 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
                          &other_high) &&
            nst_bounded_ok(size_of(self_low + other_low), p->output_shift) &&
            nst_bounded_ok(size_of(self_high + other_high), p->output_shift) &&
-           nst_is_int8(p->output_zero_point) && nst_is_int8(p->activation_min) &&
-           nst_is_int8(p->activation_max) && p->activation_min <= p->activation_max;
+           nst_is_int8(p->output_zero_point) &&
+           nst_are_bounds(p->activation_min, p->activation_max);
 }
 
 static uint32_t scratch_bytes(const void *params) {

@@ -23,6 +23,11 @@ static inline bool nst_is_int8(int32_t value) {
     return value >= INT8_MIN && value <= INT8_MAX;
 }
 
+/* Bounds of a result: of int8, and not the wrong way round. */
+static inline bool nst_are_bounds(int32_t low, int32_t high) {
+    return low >= INT8_MIN && low <= high && high <= INT8_MAX;
+}
+
 /* Scales far from where floats end: products with quantised values are neither infinite nor
  * denormal. */
 static inline bool nst_is_scale(float value) {

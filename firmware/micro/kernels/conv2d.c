@@ -2,6 +2,7 @@
 
 #include "micro/kernels/check.h"
 #include "micro/kernels/conv2d_packed_mve.h"
+#include "micro/kernels/matmul_mve.h"
 #include "micro/kernels/requantize.h"
 #include "micro/kernels/rows_dsp.h"
 #include "micro/kernels/taps.h"
@@ -38,7 +39,8 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
     }
     const uint32_t weights[4] = {p->output_channels, p->kernel_height, p->kernel_width,
                                  p->input_channels / p->groups};
-    if (!nst_fits(weights, 4, tensor_bytes[1]) || p->layout >= NST_LAYOUT_COUNT ||
+    if (!nst_fits(weights, 4, tensor_bytes[1]) ||
+        !nst_matmul_knows(p->layout, p->output_channels) ||
         (p->runs != 1 && p->runs != p->kernel_height)) {
         return false;
     }
@@ -46,8 +48,8 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
     return p->groups * nst_matrix_bytes(matrix) <= tensor_bytes[1] &&
            p->groups * nst_matrix_channels_bytes(matrix.layout, matrix.rows) <= tensor_bytes[2] &&
            scratch_need(p) <= scratch_bytes && nst_is_int8(p->input_zero_point) &&
-           nst_is_int8(p->output_zero_point) && nst_is_int8(p->activation_min) &&
-           nst_is_int8(p->activation_max);
+           nst_is_int8(p->output_zero_point) &&
+           nst_are_bounds(p->activation_min, p->activation_max);
 }
 
 static uint32_t scratch_bytes(const void *params) {

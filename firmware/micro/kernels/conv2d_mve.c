@@ -155,10 +155,6 @@ static nst_conv2d_params flatten(const nst_conv2d_params *p) {
 void nst_conv2d_run(const void *params, void *const *tensors, void *scratch) {
     const nst_conv2d_params flat = flatten(params);
     const nst_conv2d_params *p = &flat;
-    if (p->layout != NST_LAYOUT_MVE || p->output_channels > NST_MATMUL_MVE_FARTHEST) {
-        nst_conv2d_portable(params, tensors, scratch);
-        return;
-    }
     if (nst_conv2d_is_packed(p)) {
         nst_conv2d_packed_run(p, tensors, scratch);
         return;

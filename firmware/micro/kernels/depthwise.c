@@ -39,8 +39,8 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
            nst_depthwise_weights_bytes((nst_layout)p->layout, taps, channels) <= tensor_bytes[1] &&
            nst_depthwise_channels_bytes((nst_layout)p->layout, channels) <= tensor_bytes[2] &&
            scratch_need(p) <= scratch_bytes && nst_is_int8(p->input_zero_point) &&
-           nst_is_int8(p->output_zero_point) && nst_is_int8(p->activation_min) &&
-           nst_is_int8(p->activation_max);
+           nst_is_int8(p->output_zero_point) &&
+           nst_are_bounds(p->activation_min, p->activation_max);
 }
 
 static uint32_t scratch_bytes(const void *params) {

@@ -23,7 +23,7 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
            nst_is_int8(p->input_zero_point) && p->input_scale >= 0x1p-40f &&
            p->input_scale <= 0x1p40f && p->epsilon >= 0.0f && p->epsilon <= 1.0f &&
            nst_is_scale(p->output_inverse_scale) && nst_is_int8(p->output_zero_point) &&
-           nst_is_int8(p->quant_min) && nst_is_int8(p->quant_max) && p->quant_min <= p->quant_max;
+           nst_are_bounds(p->quant_min, p->quant_max);
 }
 
 static uint32_t scratch_bytes(const void *params) {

@@ -1,8 +1,8 @@
 /* How weights and the numbers of output channels lie in a plan's constants.
  *
  * The compiler of plans lays them out for one core
- * (toolchain/nestling/targets/cortex_m/packing.py); the portable kernels read every layout, so that
- * any plan runs anywhere with the same bytes as its result.
+ * (toolchain/nestling/targets/cortex_m/packing.py). The portable kernels read every layout, so that
+ * any plan runs on a host with the same bytes as its result.
  *
  * What all layouts share: the input's zero point is folded into the bias, so that an accumulator is
  * bias + sum of input * weight, and a tap in the padding reads the zero point. Accumulators wrap at
@@ -58,7 +58,8 @@ typedef struct nst_matrix {
 } nst_matrix;
 
 static inline uint64_t nst_round_up(uint64_t value, uint32_t multiple) {
-    return (value + multiple - 1) / multiple * multiple;
+    /* A power of two, so that no processor has to divide. */
+    return (value + multiple - 1) & ~(uint64_t)(multiple - 1);
 }
 
 /* Bytes between the starts of two runs in a row of `layout`, as the kernels count taps. */

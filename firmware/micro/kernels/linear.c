@@ -1,6 +1,7 @@
 #include "micro/kernels/linear.h"
 
 #include "micro/kernels/check.h"
+#include "micro/kernels/matmul_mve.h"
 #include "micro/kernels/requantize.h"
 #include "micro/kernels/rows_dsp.h"
 #include "micro/kernels/variant.h"
@@ -17,12 +18,12 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
     const uint32_t input[2] = {p->batches, p->inputs};
     const uint32_t output[2] = {p->batches, p->outputs};
     const uint32_t weights[2] = {p->outputs, p->inputs};
-    return p->layout < NST_LAYOUT_COUNT && nst_fits(input, 2, tensor_bytes[0]) &&
+    return nst_matmul_knows(p->layout, p->outputs) && nst_fits(input, 2, tensor_bytes[0]) &&
            nst_fits(output, 2, tensor_bytes[3]) && nst_fits(weights, 2, tensor_bytes[1]) &&
            nst_matrix_bytes(nst_linear_matrix(p)) <= tensor_bytes[1] &&
            nst_matrix_channels_bytes((nst_layout)p->layout, p->outputs) <= tensor_bytes[2] &&
            scratch_need(p) <= scratch_bytes && nst_is_int8(p->output_zero_point) &&
-           nst_is_int8(p->activation_min) && nst_is_int8(p->activation_max);
+           nst_are_bounds(p->activation_min, p->activation_max);
 }
 
 static uint32_t scratch_bytes(const void *params) {

@@ -8,10 +8,6 @@
 
 void nst_linear_run(const void *params, void *const *tensors, void *scratch) {
     const nst_linear_params *p = params;
-    if (p->layout != NST_LAYOUT_MVE || p->outputs > NST_MATMUL_MVE_FARTHEST) {
-        nst_linear_portable(params, tensors, scratch);
-        return;
-    }
     const int8_t *input = tensors[0];
     int8_t *output = tensors[3];
     const uint32_t vectors = (p->inputs + 15) / 16;

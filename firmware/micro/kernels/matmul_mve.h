@@ -4,9 +4,12 @@
 #ifndef NESTLING_MICRO_KERNELS_MATMUL_MVE_H
 #define NESTLING_MICRO_KERNELS_MATMUL_MVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "micro/kernels/layout.h"
 #include "micro/kernels/requantize.h"
+#include "micro/kernels/variant.h"
 
 /* A strip of equally spaced pairs of columns. A column is `runs` pieces of `run_vectors` times
  * 16 taps. The order of fields is known to matmul_mve.S. */
@@ -39,6 +42,13 @@ void nst_matmul_mve_single(const nst_matmul_strip *strip);
 /* Most rows, and how far apart the outputs of two columns may lie: both are reckoned with in 16
  * bits. */
 #define NST_MATMUL_MVE_FARTHEST 32760u
+
+/* Whether this build multiplies by a matrix of `rows` rows in this layout. With vectors that is their
+ * own layout, in which every plan for such a core has its matrices; otherwise it is any. */
+static inline bool nst_matmul_knows(uint32_t layout, uint32_t rows) {
+    return NST_MVE ? layout == NST_LAYOUT_MVE && rows <= NST_MATMUL_MVE_FARTHEST
+                   : layout < NST_LAYOUT_COUNT;
+}
 
 /* Columns that are gathered one by one, in scratch memory: they wait for a second one. */
 typedef struct nst_matmul_queue {

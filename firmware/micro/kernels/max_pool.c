@@ -8,8 +8,7 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
     (void)scratch_bytes;
     const nst_max_pool_params *p = params;
     return nst_window_ok(&p->window, tensor_bytes[0], tensor_bytes[1]) &&
-           nst_is_int8(p->activation_min) && nst_is_int8(p->activation_max) &&
-           p->activation_min <= p->activation_max;
+           nst_are_bounds(p->activation_min, p->activation_max);
 }
 
 static uint32_t scratch_bytes(const void *params) {

@@ -9,8 +9,7 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
     const nst_quantize_params *p = params;
     return p->elements != 0 && p->elements <= tensor_bytes[0] / sizeof(float) &&
            p->elements <= tensor_bytes[1] && nst_is_scale(p->inverse_scale) &&
-           nst_is_int8(p->zero_point) && nst_is_int8(p->quant_min) && nst_is_int8(p->quant_max) &&
-           p->quant_min <= p->quant_max;
+           nst_is_int8(p->zero_point) && nst_are_bounds(p->quant_min, p->quant_max);
 }
 
 static uint32_t scratch_bytes(const void *params) {

@@ -32,3 +32,10 @@ def attack(name: str, cases: Sequence[GoodCase], seed: int = 1, rounds: int = 20
     done = subprocess.run(command, input=stdin, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return int(done.stdout)
+
+
+def swap_bounds(params: bytes) -> bytes:
+    """The record with its bounds, -128 and 127, the wrong way round."""
+    bounds, swapped = struct.pack("<2i", -128, 127), struct.pack("<2i", 127, -128)
+    assert params.count(bounds) == 1
+    return params.replace(bounds, swapped)

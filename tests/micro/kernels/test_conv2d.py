@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from micro.kernels.hostile import attack
+from micro.kernels.hostile import attack, swap_bounds
 from micro.kernels.library import Array, library, record
 from micro.kernels.reference import image, int8s, nhwc, ops, seeds, zero_points
 from micro.kernels.weights import (
@@ -167,6 +167,12 @@ def test_every_tensor_must_be_large_enough(isa: Isa) -> None:
         short = list(sizes)
         short[index] -= 1
         assert not library().check("conv2d", params, short)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_bounds_the_wrong_way_round_are_refused(isa: Isa) -> None:
+    params, sizes = good_case(isa)
+    assert not library().check("conv2d", swap_bounds(params), sizes)
 
 
 def test_hostile_records_are_refused_or_harmless() -> None:

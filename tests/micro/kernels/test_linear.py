@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from micro.kernels.hostile import attack
+from micro.kernels.hostile import attack, swap_bounds
 from micro.kernels.library import library, record
 from micro.kernels.reference import int8s, ops, seeds, tensor, zero_points
 from micro.kernels.weights import ISAS, Pair, bounds, draw_bias, draw_scales, shift_ranges
 
 from nestling.errors import NestlingError
-from nestling.targets.cortex_m.packing import Isa, pack_linear
+from nestling.targets.cortex_m.packing import MOST_ROWS_MVE, Isa, pack_linear
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -83,6 +83,13 @@ def test_weights_with_a_zero_point_that_do_not_fit_are_refused() -> None:
                     filter_offset=1, isa="mve")  # fmt: skip
 
 
+def test_more_outputs_than_the_kernels_can_run_are_refused() -> None:
+    weight = np.zeros((MOST_ROWS_MVE + 1, 1), np.int8)
+    with pytest.raises(NestlingError, match="output channels"):
+        pack_linear(weight, None, np.full(1, 2**30), np.full(1, -8), input_offset=0, isa="mve")
+    pack_linear(weight, None, np.full(1, 2**30), np.full(1, -8), input_offset=0, isa="dsp")
+
+
 def good_case(isa: Isa) -> tuple[bytes, list[int]]:
     """A record that is accepted, and the sizes of its tensors."""
     packed = pack_linear(
@@ -100,6 +107,12 @@ def test_every_tensor_must_be_large_enough(isa: Isa) -> None:
         short = list(sizes)
         short[index] -= 1
         assert not library().check("linear", params, short)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_bounds_the_wrong_way_round_are_refused(isa: Isa) -> None:
+    params, sizes = good_case(isa)
+    assert not library().check("linear", swap_bounds(params), sizes)
 
 
 def test_hostile_records_are_refused_or_harmless() -> None:

@@ -63,6 +63,9 @@ class PackedWeights:
 _VECTOR = 16
 _BLOCK = 4
 
+MOST_ROWS_MVE = 32760
+"""Output channels of a matrix with vectors: NST_MATMUL_MVE_FARTHEST."""
+
 # With the DSP extension: taps and rows that one block interleaves, and the order of its taps.
 _FOUR = 4
 _PAIR = 2
@@ -92,11 +95,14 @@ def pack_conv2d(
         input_offset: Minus the input's zero point.
         groups: Divides the output channels.
         isa: Which kernels will run.
+
+    Raises:
+        NestlingError: The kernels cannot run so many output channels.
     """
     outputs, height, width, inputs = weight.shape
     rows = weight.reshape(outputs, -1)
     numbers = _fold(rows, bias, multipliers, shifts, input_offset)
-    layout = _layout(isa, numbers, rows)
+    layout = _matrix_layout(isa, numbers, rows)
     runs = height if layout is Layout.MVE and _direct_pays(height, width * inputs) else 1
     scaling = _respell(numbers, rows, layout)
     weights, channels = [], []
@@ -131,7 +137,8 @@ def pack_linear(
         isa: Which kernels will run.
 
     Raises:
-        NestlingError: Weights with their offset applied are out of int8's range.
+        NestlingError: Weights with their offset applied are out of int8's range, or the kernels
+            cannot run so many outputs.
     """
     shifted = weight.astype(np.int32) + filter_offset
     if shifted.size and (shifted.min() < -128 or shifted.max() > 127):
@@ -145,7 +152,7 @@ def pack_linear(
         numbers = _fold(rows, kernel_sum, multipliers, shifts, 0)
     else:
         numbers = _fold(rows, bias, multipliers, shifts, input_offset)
-    layout = _layout(isa, numbers, rows)
+    layout = _matrix_layout(isa, numbers, rows)
     scaling = _respell(numbers, rows, layout)
     return PackedWeights(
         _pack_matrix(rows[:, np.newaxis, :], layout),
@@ -252,6 +259,18 @@ def _largest(numbers: Int32, rows: Int8) -> NDArray[np.int64]:
     largest: NDArray[np.int64] = np.abs(numbers[:, 0].astype(np.int64))
     largest += 128 * np.abs(rows.astype(np.int64)).sum(axis=1)
     return largest
+
+
+def _matrix_layout(isa: Isa, numbers: Int32, rows: Int8) -> Layout:
+    """`_layout` of a matrix [rows, taps]."""
+    if isa == "mve" and len(rows) > MOST_ROWS_MVE:
+        raise NestlingError(
+            "the kernels for a core with vectors cannot run so many output channels",
+            expected=f"at most {MOST_ROWS_MVE}",
+            actual=len(rows),
+            hint="split the layer",
+        )
+    return _layout(isa, numbers, rows)
 
 
 def _respell(numbers: Int32, rows: Int8, layout: Layout) -> Scaling:
