@@ -27,6 +27,12 @@ _SHOWN_VALUES = 10
 @click.option("--stages", "stage_names", metavar="A,B,...", help="A list of stages instead.")
 @click.option("--chain", is_flag=True, help="Run a named path stage by stage, not fused.")
 @click.option(
+    "--place",
+    metavar="auto|TARGET",
+    help="Run a named path's stages on this target of the bundle, or (auto) each where it was "
+    "measured to be cheapest. Default: as the bundle has them.",
+)
+@click.option(
     "--input",
     "input_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -44,6 +50,7 @@ def command(
     path_name: str | None,
     stage_names: str | None,
     chain: bool,
+    place: str | None,
     input_file: Path | None,
     digits: int | None,
     repeat: int,
@@ -59,9 +66,11 @@ def command(
         raise click.UsageError("--path and --stages exclude each other")
     if input_file is not None and digits is not None:
         raise click.UsageError("--input and --digits exclude each other")
+    if place is not None and (stage_names is not None or chain):
+        raise click.UsageError("--place chooses the stages itself: no --stages, no --chain")
     if device_name is not None:
-        if chain or threads:
-            raise click.UsageError("--chain and --threads are not for devices")
+        if chain or threads or place:
+            raise click.UsageError("--chain, --place and --threads are not for devices")
         with open_named(device_name, flash_folder) as device:
             from nestling.cli import run_on_device
 
@@ -88,15 +97,20 @@ def command(
         nestling_runtime.open(bundle, threads=threads, budget_bytes=budget) as model,
         model.session() as session,
     ):
+        inputs = {} if digits is not None else _read_inputs(model, input_file)
+        name = path_name or model.path_names[-1]
+        placement: dict[str, Any] = {}
         if stage_names is not None:
             session.select_stages([name.strip() for name in stage_names.split(",")])
+        elif place is not None:
+            placement = _place(model, session, name, place, inputs)
         else:
-            session.select(path_name or model.path_names[-1], mode="chain" if chain else "default")
-        result = _describe_selection(model, session)
+            session.select(name, mode="chain" if chain else "default")
+        result = _describe_selection(model, session) | placement
         if digits is not None:
             result |= _run_digits(session, digits)
         else:
-            result |= _run_once(session, _read_inputs(model, input_file), repeat)
+            result |= _run_once(session, inputs, repeat)
         result["resident_bytes"] = model.memory().resident_bytes
     click.echo(json.dumps(result, indent=1) if as_json else _as_text(result))
 
@@ -117,7 +131,53 @@ def _stage_numbers(bundle: Path | None, text: str) -> list[int]:
 
 def _describe_selection(model: Model, session: Session) -> dict[str, Any]:
     name, mode, stages = session.selection()
-    return {"path": name, "mode": mode, "stages": stages, "scheme": model.bundle.scheme}
+    targets = [model.bundle.stage_target(stage) for stage in session.stages]
+    return {
+        "path": name,
+        "mode": mode,
+        "stages": stages,
+        "scheme": model.bundle.scheme,
+        "targets": {target: targets.count(target) for target in dict.fromkeys(targets)},
+        "fallbacks": [
+            {"stage": f.stage, "replacement": f.replacement, "reason": f.reason}
+            for f in model.fallbacks()
+        ],
+    }
+
+
+def _place(
+    model: Model, session: Session, path: str, place: str, inputs: dict[str, Any]
+) -> dict[str, Any]:
+    """Select a named path with its stages on a target, or each where it is cheapest."""
+    from nestling.errors import TargetError
+
+    bundle = model.bundle
+    if place == "auto":
+        placed = model.place(path, inputs=inputs)
+        session.select_stages(placed.stages)
+        return {
+            "path": placed.path,
+            "placement": dict(zip(placed.stages, placed.targets, strict=True)),
+            "predicted_us": round(placed.predicted_us, 3),
+            "single_us": {name: round(us, 3) for name, us in placed.single_us.items()},
+            "switch_us": round(placed.switch_us, 3),
+        }
+    if place not in bundle.targets:
+        raise TargetError(
+            "the bundle has no such target", expected=" or ".join(bundle.targets), actual=place
+        )
+    stages = []
+    for stage in bundle.paths[bundle.path_index(path)].chain:
+        other = bundle.stand_in(stage, place)
+        if other is None:
+            raise TargetError(
+                f"the bundle has no stage for {place} in this place",
+                stage=bundle.stages[stage].name,
+                hint="--place auto takes the targets that there are",
+            )
+        stages.append(other)
+    session.select_stages(stages)
+    return {"path": path}
 
 
 def _read_inputs(model: Model, file: Path | None) -> dict[str, Any]:
@@ -206,7 +266,15 @@ def _describe_times(times: list[float]) -> dict[str, Any]:
 
 def _as_text(result: dict[str, Any]) -> str:
     how = result["path"] or f"{result['stages']} stages of your own"
-    lines = [f"{how} ({result['mode']}, {result['scheme']})"]
+    where = ", ".join(result["targets"])
+    lines = [f"{how} ({result['mode']}, {result['scheme']}, on {where})"]
+    if "placement" in result:
+        alone = ", ".join(f"{name} alone {us} us" for name, us in result["single_us"].items())
+        lines.append(
+            f"placed: {result['predicted_us']} us expected; {alone}; "
+            f"a change of the target {result['switch_us']} us"
+        )
+        lines += [f"  {stage}: {target}" for stage, target in result["placement"].items()]
     for name, values in result.get("outputs", {}).items():
         lines.append(f"{name}: {shorten(values)}")
     if "digits" in result:
