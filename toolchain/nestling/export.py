@@ -18,6 +18,7 @@ from nestling.packing import TARGET_MARK, PackReport, PathPlan, pack
 from nestling.partition.blocks import cut_blocks
 from nestling.partition.calibrate import Samples, record_inputs
 from nestling.partition.cut import Cut, StageCut, StageKey, cut
+from nestling.partition.whole import cut_paths
 from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import Scheme, get_scheme
 from nestling.targets.description import Grain
@@ -40,6 +41,7 @@ class ExportReport:
         stages: number of stages, fused ones included.
         pack: bytes by section and what sharing saved.
         portable: stage name -> operators that no delegate took.
+        delegated: share of all stages' multiply-accumulates that is inside delegates, by target.
         targets: what the stages were lowered for, the bundle's own first.
     """
 
@@ -49,6 +51,7 @@ class ExportReport:
     stages: int
     pack: PackReport
     portable: dict[str, tuple[str, ...]]
+    delegated: dict[str, float]
     targets: tuple[str, ...]
 
 
@@ -117,7 +120,7 @@ def export_bundle(
     if grain is None:
         wanted = {compiler.description.grain for compiler in compilers}
         grain = "block" if "block" in wanted else "layer"
-    pieces = cut_blocks(supernet, chosen) if grain == "block" else cut(supernet, chosen)
+    pieces = _cut(supernet, chosen, grain, paths or supernet.space.named)
     plans = _plan_paths(supernet, pieces, chosen, paths)
     lowered: dict[str, LoweredStages] = {}
     for compiler in compilers:
@@ -161,6 +164,7 @@ def export_bundle(
             for key, p in stages.programs.items()
             if p.portable
         },
+        delegated={each: _delegated_share(stages) for each, stages in lowered.items()},
         targets=names,
     )
 
@@ -205,6 +209,12 @@ def _plan_paths(
     return plans
 
 
+def _cut(supernet: Supernet, scheme: Scheme, grain: Grain, paths: Mapping[str, Subnet]) -> Cut:
+    if grain == "path":
+        return cut_paths(supernet, scheme, paths)
+    return cut_blocks(supernet, scheme) if grain == "block" else cut(supernet, scheme)
+
+
 def _share_options(
     compilers: Sequence[Target], given: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
@@ -222,6 +232,12 @@ def _share_options(
         for taker in takers or [compilers[0].name]:
             mine[taker][option if takers else name] = value
     return {c.name: c.description.resolve_options(mine[c.name].items()) for c in compilers}
+
+
+def _delegated_share(lowered: LoweredStages) -> float:
+    stages = lowered.pieces.stages
+    host = sum(p.host_macs for key, p in lowered.programs.items() if isinstance(key, StageKey))
+    return 1.0 - host / max(1, sum(stage.macs for stage in stages.values()))
 
 
 def _label(pieces: Cut, key: StageKey | str) -> str:

@@ -13,6 +13,7 @@ from nestling.cli.bench import command as bench
 from nestling.cli.compile_plan import command as compile_plan
 from nestling.cli.demo import command as demo
 from nestling.cli.demo_devices import command as demo_devices
+from nestling.cli.demo_targets import command as demo_targets
 from nestling.cli.devices import command as devices
 from nestling.cli.export import command as export
 from nestling.cli.group import NestlingGroup
@@ -47,6 +48,7 @@ for _command in (
     run,
     devices,
     demo_devices,
+    demo_targets,
     push,
     simulate,
     bench,

@@ -19,12 +19,12 @@ from packaging.requirements import Requirement as PackageRequirement
 from nestling.errors import ExportError, TargetError
 from nestling.quantize.schemes import Scheme
 
-Grain = Literal["layer", "block"]
-"""How stages are cut: a whole layer at one width, or one level's block of a layer.
+Grain = Literal["layer", "block", "path"]
+"""How stages are cut: a whole layer at one width, one level's block of a layer, or a whole path.
 
 Layer grain is for compilers that leave constants outside their programs, where equal ones are
 stored once. Block grain is for those that bury weights in an opaque binary: each weight is then in
-one stage only.
+one stage only. Path grain is what plain exports do, every named subnet for itself: a baseline.
 """
 
 ENVIRONMENTS_VARIABLE = "NESTLING_TARGETS"

@@ -61,9 +61,9 @@ def keep_channels_innermost(pieces: Cut) -> Cut:
     Returns:
         Stages that compute the same; the tensors between them differ in memory order alone.
     """
-    if any(stream.dim() != IMAGE_RANK for stream in pieces.streams):
+    if not pieces.streams or any(stream.dim() != IMAGE_RANK for stream in pieces.streams):
         return pieces
-    head = len(pieces.streams)
+    head = len(pieces.positions) - 1
     stages = {key: _convert(key, stage, pieces, head) for key, stage in pieces.stages.items()}
     streams = tuple(s.to(memory_format=torch.channels_last) for s in pieces.streams)
     return replace(pieces, stages=stages, streams=streams)
@@ -72,9 +72,14 @@ def keep_channels_innermost(pieces: Cut) -> Cut:
 def _convert(key: StageKey, stage: StageCut, pieces: Cut, head: int) -> StageCut:
     if key.position == 0:
         return replace(stage, module=ChannelsInnermost(stage.module).eval())
-    image, *context = stage.example_inputs
     module = stage.module
     if key.position == head and pieces.output.dim() == IMAGE_RANK:
         module = ChannelsOutermost(module).eval()
-    inputs = (image.to(memory_format=torch.channels_last), *context)
-    return replace(stage, module=module, example_inputs=inputs)
+    return replace(
+        stage, module=module, example_inputs=tuple(map(_innermost, stage.example_inputs))
+    )
+
+
+def _innermost(tensor: Tensor) -> Tensor:
+    image = tensor.dim() == IMAGE_RANK
+    return tensor.to(memory_format=torch.channels_last) if image else tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib.util
@@ -15,7 +16,11 @@ from nestling.errors import TargetError
 from nestling.targets.cache import default_cache_dir
 
 LIBRARY = "libQnnHtp.so"
+SYSTEM_LIBRARY = "libQnnSystem.so"
 PACKAGE = "onnxruntime_qnn"
+HOST_FOLDER = Path("lib", "x86_64-linux-clang")
+"""Where ExecuTorch looks for libraries inside an SDK."""
+
 _SOURCE = Path(__file__).with_name("htp_host.c")
 
 
@@ -25,11 +30,11 @@ def environment() -> dict[str, str]:
     Raises:
         TargetError: the package is not installed, or the C compiler failed.
     """
-    folder = _libraries()
+    libraries, sdk = _libraries(), _make_sdk()
     return {
-        "QNN_SDK_ROOT": str(folder),  # set to anything, it keeps ExecuTorch from downloading one
-        "NESTLING_QNN_HTP": str(folder / LIBRARY),
-        "LD_LIBRARY_PATH": f"{_build().parent}:{folder}",
+        "QNN_SDK_ROOT": str(sdk),  # also keeps ExecuTorch from downloading one
+        "NESTLING_QNN_HTP": str(libraries / LIBRARY),
+        "LD_LIBRARY_PATH": f"{sdk / HOST_FOLDER}:{libraries}",
     }
 
 
@@ -43,8 +48,8 @@ def load_compiler() -> None:
     os.environ.update(
         (name, value) for name, value in environment().items() if name != "LD_LIBRARY_PATH"
     )
-    ctypes.CDLL(str(_build()), mode=ctypes.RTLD_GLOBAL)
-    ctypes.CDLL(str(_libraries() / "libQnnSystem.so"), mode=ctypes.RTLD_GLOBAL)
+    for library in (_make_sdk() / HOST_FOLDER / LIBRARY, _libraries() / SYSTEM_LIBRARY):
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
 def _libraries() -> Path:
@@ -55,22 +60,29 @@ def _libraries() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _build() -> Path:
-    """Compile the library that stands before the real one; once for each version of its source."""
-    source = _SOURCE.read_bytes()
-    library = default_cache_dir() / "qnn" / hashlib.sha256(source).hexdigest()[:16] / LIBRARY
-    if library.exists():
-        return library
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / LIBRARY
-        command = ["cc", "-std=c11", "-O2", "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}"]
-        result = subprocess.run(
-            [*command, "-o", str(made), str(_SOURCE), "-ldl"], capture_output=True, text=True
-        )
-        if result.returncode != 0:
-            raise TargetError(
-                "cc cannot compile the HTP host library", actual=result.stderr.strip()
-            )
-        os.replace(made, library)
-    return library
+def _make_sdk() -> Path:
+    """Make what ExecuTorch takes for an SDK; once for each version of our source.
+
+    All that it holds is the library that stands before the real one.
+    """
+    key = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
+    sdk = default_cache_dir() / "qnn-sdk" / key
+    if sdk.exists():
+        return sdk
+    sdk.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=sdk.parent) as scratch:
+        made = Path(scratch) / key
+        (made / HOST_FOLDER).mkdir(parents=True)
+        _compile(made / HOST_FOLDER / LIBRARY)
+        with contextlib.suppress(OSError):  # another process was first
+            made.rename(sdk)
+    return sdk
+
+
+def _compile(library: Path) -> None:
+    command = ["cc", "-std=c11", "-O2", "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}"]
+    result = subprocess.run(
+        [*command, "-o", str(library), str(_SOURCE), "-ldl"], capture_output=True, text=True
+    )
+    if result.returncode != 0:
+        raise TargetError("cc cannot compile the HTP host library", actual=result.stderr.strip())
