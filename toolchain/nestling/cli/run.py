@@ -137,6 +137,7 @@ def _describe_selection(model: Model, session: Session) -> dict[str, Any]:
         "mode": mode,
         "stages": stages,
         "scheme": model.bundle.scheme,
+        "bundle_targets": list(model.bundle.targets),
         "targets": {target: targets.count(target) for target in dict.fromkeys(targets)},
         "fallbacks": [
             {"stage": f.stage, "replacement": f.replacement, "reason": f.reason}
@@ -266,8 +267,8 @@ def _describe_times(times: list[float]) -> dict[str, Any]:
 
 def _as_text(result: dict[str, Any]) -> str:
     how = result["path"] or f"{result['stages']} stages of your own"
-    where = ", ".join(result["targets"])
-    lines = [f"{how} ({result['mode']}, {result['scheme']}, on {where})"]
+    where = f", on {', '.join(result['targets'])}" if len(result["bundle_targets"]) > 1 else ""
+    lines = [f"{how} ({result['mode']}, {result['scheme']}{where})"]
     if "placement" in result:
         alone = ", ".join(f"{name} alone {us} us" for name, us in result["single_us"].items())
         lines.append(
