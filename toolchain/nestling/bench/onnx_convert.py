@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,30 +33,24 @@ def convert(
     Raises:
         ExportError: onnxruntime has nothing of these bits, or the conversion failed.
     """
+    import onnx
+
+    from nestling.targets.onnx_convert import convert as to_onnx
+    from nestling.targets.onnx_convert import first_line, silence
+
     if scheme not in SCHEMES:
         raise ExportError("onnxruntime has no such scheme", expected=SCHEMES, actual=scheme)
     part = target.with_suffix(".part.onnx")
     names = [f"input{index}" for index in range(len(inputs))]
     try:
-        with _silence():
-            _export(module, inputs, names, part)
+        onnx.save(to_onnx(module, inputs, names), part)
+        with silence():
             _quantize(part, scheme, calibration)
-    except Exception as error:  # whatever the exporter of the day raises
-        raise ExportError("the conversion to ONNX failed", actual=_first_line(error)) from error
+    except ExportError:
+        raise
+    except Exception as error:  # whatever onnxruntime's tools raise
+        raise ExportError("quantising for onnxruntime failed", actual=first_line(error)) from error
     part.replace(target)
-
-
-def _export(
-    module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], target: Path
-) -> None:
-    import torch
-
-    program = torch.onnx.export(
-        module, inputs, dynamo=True, input_names=list(names), verbose=False, optimize=True
-    )
-    if program is None:
-        raise ExportError("torch.onnx gave no program")
-    program.save(str(target), external_data=False)
 
 
 def _quantize(target: Path, scheme: str, calibration: Path | None) -> None:
@@ -108,20 +97,3 @@ def _reader(calibration: Path | None) -> Any:
             return next(self._samples, None)
 
     return Reader()
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the converters' chatter away from the user's terminal."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

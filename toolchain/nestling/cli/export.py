@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nestling.cli.export_onnx import TARGET as ONNX
+from nestling.cli.export_onnx import export_models
+
 if TYPE_CHECKING:
     from nestling.cli.sources import Source
     from nestling.targets.description import Grain, TargetDescription
@@ -39,8 +42,9 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The bundle; default: SOURCE's name with .nest in the current folder.",
+    type=click.Path(path_type=Path),
+    help="The bundle; default: SOURCE's name with .nest in the current folder. With --target onnx "
+    "a folder of models.",
 )
 @click.option(
     "--target",
@@ -121,8 +125,10 @@ def command(
 ) -> None:
     """Cut a supernet into stages, lower them and pack everything into one bundle.
 
-    SOURCE is a checkpoint written by nestling.elastic.save, a folder that `nestling train` left, or
-    a folder with a Hugging Face model (ViT, BERT, MobileNetV2, Llama, Qwen).
+    SOURCE is a checkpoint written by nestling.elastic.save, a folder that `nestling train` or
+    `nestling nest` left, or a folder with a Hugging Face model (ViT, BERT, MobileNetV2, Llama,
+    Qwen). With --target onnx the paths become a folder of ONNX models that share one file of
+    weights.
     """
     from nestling.cli.progress import progress_bar
     from nestling.cli.sources import load_source
@@ -138,6 +144,21 @@ def command(
     loaded = load_source(source, builder=builder, widths=widths, depths=depths, positions=positions)
     supernet = loaded.supernet
     samples = _find_samples(loaded, calibration) if static else None
+    if ONNX in targets:
+        export_models(
+            loaded,
+            output,
+            targets=targets,
+            scheme=scheme,
+            samples=samples,
+            paths=_choose_paths(loaded, paths_text),
+            jobs=jobs,
+            name=name,
+            options=options,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
     bundle = output or Path(f"{loaded.name}.nest")
     with progress_bar("export", quiet=quiet or as_json) as advance:
         report = export_bundle(

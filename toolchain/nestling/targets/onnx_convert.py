@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 import onnx
@@ -24,7 +24,7 @@ OPSET = 20
 WEIGHTS_NAME = "weights.bin"
 """File beside the models that holds the weights of all of them."""
 
-EXTERNAL_BYTES = 256
+EXTERNAL_BYTES = 128
 """Tensors smaller than this stay in the model: saying where they lie would take as much."""
 
 # What a convolution does when it says nothing; None: its weight says it.
@@ -35,7 +35,7 @@ def convert(
     module: nn.Module | ExportedProgram,
     inputs: Sequence[Tensor],
     input_names: Sequence[str],
-    output_names: Sequence[str],
+    output_names: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """Convert a module to an ONNX model with its weights inside.
 
@@ -43,7 +43,7 @@ def convert(
         module: in evaluation mode, or traced already.
         inputs: one example each; shapes become static.
         input_names: of the graph's inputs.
-        output_names: of the graph's outputs.
+        output_names: of the graph's outputs; default: torch's own names.
 
     Raises:
         ExportError: torch cannot trace or convert it; says why.
@@ -56,7 +56,7 @@ def convert(
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(input_names),
-                output_names=list(output_names),
+                output_names=None if output_names is None else list(output_names),
                 verbose=False,
                 optimize=True,
             )
@@ -83,9 +83,12 @@ def lower(
     Raises:
         ExportError: torch cannot convert it; says why.
     """
-    model = convert(program, inputs, input_names, output_names)
+    # The exporter does not mind a name that it uses itself; so real names come last.
+    given = {f"nestling:input{index}": name for index, name in enumerate(input_names)}
+    made = {f"nestling:output{index}": name for index, name in enumerate(output_names)}
+    model = convert(program, inputs, list(given), list(made))
     _strip(model)
-    _shorten(model)
+    _rename(model, given | made)
     constants = {}
     for tensor in model.graph.initializer:
         data = numpy_helper.to_array(tensor).tobytes()
@@ -175,16 +178,19 @@ def _is_default(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
     return bool(value == helper.get_attribute_value(default))
 
 
-def _shorten(model: onnx.ModelProto) -> None:
-    """Number all tensors but inputs and outputs: a small model would else be made of names."""
+def _rename(model: onnx.ModelProto, ends: Mapping[str, str]) -> None:
+    """Name inputs and outputs as asked for, and number all other tensors.
+
+    A small model would else be made of names.
+    """
     graph = model.graph
-    kept = {value.name for value in (*graph.input, *graph.output)}
-    free = (name for name in map("{:x}".format, count()) if name not in kept)
-    given = [output for node in graph.node for output in node.output if output]
-    names = [name for name in (*(t.name for t in graph.initializer), *given) if name not in kept]
-    numbers = dict(zip(names, free, strict=False))
-    for tensor in graph.initializer:
-        tensor.name = numbers.get(tensor.name, tensor.name)
+    free = (name for name in map("{:x}".format, count()) if name not in ends.values())
+    names = [tensor.name for tensor in graph.initializer]
+    names += [output for node in graph.node for output in node.output if output]
+    numbers = dict(zip((name for name in names if name not in ends), free, strict=False))
+    numbers |= ends
+    for entry in (*graph.initializer, *graph.input, *graph.output):
+        entry.name = numbers[entry.name]
     for node in graph.node:
         for fields in (node.input, node.output):
             for index, name in enumerate(fields):

@@ -1,6 +1,6 @@
 """ONNX, as `nestling targets` shows it."""
 
-from nestling.targets.description import Requirement, TargetDescription
+from nestling.targets.description import Option, Requirement, TargetDescription
 
 TARGETS = (
     TargetDescription(
@@ -16,5 +16,6 @@ TARGETS = (
             Requirement("onnxruntime>=1.20", purpose="run"),
         ),
         extra="onnx",
+        options=(Option("stages", "Also a model for every stage, to chain.", "no", ("no", "yes")),),
     ),
 )

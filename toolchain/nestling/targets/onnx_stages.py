@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TARGET = "onnx"
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raise when this package makes another model of the same graph."""
 
 OUTPUT_SUFFIX = "_out"
