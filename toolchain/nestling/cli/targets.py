@@ -66,19 +66,23 @@ def _print(targets: Sequence[TargetDescription]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(header_style="bold")
-    for name in ("target", "processor", "grain", "schemes", "executed here", "ready", "missing"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("target", "schemes"))
+    console = Console()
+    table = Table(header_style="bold", show_lines=True)
+    for name in ("target", "processor", "grain", "schemes", "here"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("target", "grain", "schemes"))
     for target in targets:
-        missing = {need.what: target.remedy(need) for need in target.missing("run")}
-        ready = "yes" if not missing else "no" if target.missing("export") else "export"
-        table.add_row(
-            target.name,
-            target.processor,
-            target.grain,
-            "\n".join(target.schemes),
-            target.executed,
-            ready,
-            "\n".join(f"{what}: {remedy}" for what, remedy in missing.items()),
-        )
-    Console().print(table)
+        missing = target.missing("run")
+        here = target.executed
+        if missing:
+            here = "needs packages" if target.missing("export") else "exports only"
+        table.add_row(target.name, target.processor, target.grain, "\n".join(target.schemes), here)
+    console.print(table)
+    for target in targets:
+        for need in target.missing("run"):
+            what = "" if need.purpose == "export" else " to run here"
+            console.print(
+                f"{target.name} needs {need.what}{what}: {target.remedy(need)}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
