@@ -7,6 +7,7 @@ process.
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,12 +91,12 @@ class InHalf(nn.Module):
     """Computes in 16 bits what is given and wanted in 32, as delegates do that are asked to.
 
     Args:
-        module: gives a tuple; changed in place.
+        module: gives a tuple; left unchanged, since a program still to be written has its weights.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module = module.half()
+        self.module = copy.deepcopy(module).half()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the module."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -29,6 +26,7 @@ from nestling.targets.arm.tosa import TosaGraph
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.eager import flatten, open_eager, to_bytes
 from nestling.targets.emit import emit
+from nestling.targets.quiet import quiet
 from nestling.targets.target import StageRunner
 
 FIGURES = {
@@ -78,8 +76,7 @@ class EthosUTarget(DelegateTarget):
 
 
 def _lower(program: ExportedProgram, spec: EthosUCompileSpec) -> EdgeProgramManager:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with quiet():
         return to_edge_transform_and_lower(program, partitioner=[EthosUPartitioner(spec)])
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from executorch.backends.arm.quantizer import get_symmetric_quantization_config
 from torch import Tensor, nn
 from torch.export import ExportedProgram, export
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from nestling.errors import ExportError
+from nestling.targets.quiet import quiet
 
 
 def quantize_stage(
@@ -33,8 +32,7 @@ def quantize_stage(
     """
     if not samples:
         raise ExportError("int8 stages need calibration data", hint="pass real inputs")
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with quiet():
         quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
         graph = export(module, samples[0]).module(check_guards=False)
         prepared: Any = prepare_pt2e(graph, quantizer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from nestling.targets.arm.quantize import quantize_stage
 from nestling.targets.arm.vgf_host import open_vgf
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.emit import emit
+from nestling.targets.quiet import quiet
 from nestling.targets.stage_process import SUFFIX
 from nestling.targets.standalone import standalone
 from nestling.targets.target import StageRunner
@@ -55,8 +55,7 @@ class VgfTarget(DelegateTarget):
 
 
 def _lower(program: ExportedProgram, spec: VgfCompileSpec) -> EdgeProgramManager:
-    with warnings.catch_warnings(), _converter_of_this_interpreter():
-        warnings.simplefilter("ignore")
+    with quiet(), _converter_of_this_interpreter():
         return to_edge_transform_and_lower(program, partitioner=[VgfPartitioner(spec)])
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram, export
 
 from nestling.errors import ExportError
 from nestling.targets.cadence.compiler import import_cadence
+from nestling.targets.quiet import quiet
 
 
 def make_quantizer() -> Any:
@@ -39,8 +38,7 @@ def quantize_stage(
     if not samples:
         raise ExportError("int8 stages need calibration data", hint="pass real inputs")
     compiler = import_cadence("compiler")
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with quiet():
         quantized = compiler.get_fake_quant_model(
             module, samples[0], quantizer, calibration_data=list(samples)
         )

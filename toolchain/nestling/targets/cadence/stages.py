@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch
 from executorch.exir import EdgeProgramManager
 from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 from torch.export import ExportedProgram
@@ -19,6 +17,7 @@ from nestling.targets.cadence.reference import load_reference
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.eager import flatten, open_eager, to_bytes
 from nestling.targets.emit import emit
+from nestling.targets.quiet import quiet
 from nestling.targets.target import StageRunner
 
 
@@ -48,8 +47,7 @@ def _lower(program: ExportedProgram, quantizer: Any) -> EdgeProgramManager:
     load_reference()
     passes = import_cadence("passes")
     mode = import_cadence("pass_utils").CompileMode.DEFAULT
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with quiet():
         fused = compiler.apply_pre_edge_transform_passes(program, quantizer)
         edge = compiler._lower_ep_to_edge(fused)
         lowered: EdgeProgramManager = passes.apply_exir_ops_passes(mode, edge)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -21,6 +19,7 @@ from nestling.partition.cut import StageKey
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.eager import InHalf, TupleOf, flatten, open_eager, to_bytes, unlift
 from nestling.targets.emit import emit
+from nestling.targets.quiet import quiet
 from nestling.targets.target import StageRunner, Work
 from nestling.targets.xnnpack import trace
 from nestling.targets.xnnpack_stages import quantize_stages
@@ -68,9 +67,7 @@ def _keep_patterns() -> None:
 def _lower(program: ExportedProgram, *, half: bool, largest_texture: int) -> EdgeProgramManager:
     _keep_patterns()
     options = {"force_fp16": half, "texture_limits": (largest_texture,) * 3}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger().setLevel(logging.WARNING)  # the delegate sets it to INFO
+    with quiet():
         return to_edge_transform_and_lower(
             program,
             partitioner=[VulkanPartitioner(options)],
