@@ -26,10 +26,15 @@ GROUP = "nestling.targets"
 
 BUILT_IN = (
     "nestling.targets.xnnpack_description:TARGETS",
+    "nestling.targets.portable_description:TARGETS",
     "nestling.targets.cortex_m.description:TARGETS",
     "nestling.targets.qnn.description:TARGETS",
     "nestling.targets.openvino.description:TARGETS",
     "nestling.targets.onnx_description:TARGETS",
+    "nestling.targets.vulkan.description:TARGETS",
+    "nestling.targets.coreml.description:TARGETS",
+    "nestling.targets.cadence.description:TARGETS",
+    "nestling.targets.arm.description:TARGETS",
 )
 """Ours, in the order that lists show them; one line a family."""
 
