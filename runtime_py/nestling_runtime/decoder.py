@@ -168,14 +168,15 @@ class Decoder:
         )
         self._vocabulary = [bytes([i % 256]) for i in range(self.vocabulary_size)]
         if vocabulary is not None:
-            if len(vocabulary) > self.vocabulary_size:
-                raise EngineError(
-                    "the tokenizer does not fit the model",
-                    expected=f"at most {self.vocabulary_size} tokens",
-                    actual=len(vocabulary),
-                )
-            padding = [b""] * (self.vocabulary_size - len(vocabulary))
-            self._vocabulary = [*vocabulary, *padding]
+            self._vocabulary = [*vocabulary, *[b""] * (self.vocabulary_size - len(vocabulary))]
+        if len(self._vocabulary) > self.vocabulary_size:
+            native.library().nst_decoder_destroy(handle)
+            self._handle = None
+            raise EngineError(
+                "the tokenizer does not match the model",
+                expected=f"at most {self.vocabulary_size} tokens",
+                actual=len(self._vocabulary),
+            )
 
     @property
     def handle(self) -> int:
@@ -308,8 +309,8 @@ class Decoder:
             ContextError: The context is full; the tokens that fit were made.
             PathError: The policy named a path that is not there.
             CancelledError: `cancel` was called.
-            EngineError: There is no prompt, drafts with a temperature, or the engine failed.
-            ValueError: A parameter is out of its range.
+            EngineError: There is no prompt, a parameter is out of its range, drafts with a
+                temperature, or the engine failed.
         """
         chosen = (
             policy if isinstance(policy, TokenPolicy) else FixedPath(policy or self.path_names[-1])
@@ -405,7 +406,7 @@ class Decoder:
             return _StopText(decoder_abi.StopText())
         strings = [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
         if not all(1 <= len(string) <= 64 for string in strings):
-            raise ValueError("a stop text has 1 to 64 bytes")
+            raise EngineError("a stop text has 1 to 64 bytes")
         words, word_ends = _joined(self._vocabulary)
         data, ends = _joined(strings)
         raw = decoder_abi.StopText(words, word_ends, len(word_ends), len(ends), data, ends)

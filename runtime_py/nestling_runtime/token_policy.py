@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from nestling_runtime import abi, decoder_abi, native
-from nestling_runtime.errors import PathError
+from nestling_runtime.errors import EngineError, PathError
 
 if TYPE_CHECKING:
     from nestling_runtime.decoder import Decoder
@@ -51,7 +51,7 @@ class TokenPolicy(ABC):
 
         Raises:
             PathError: The decoder has no path of a name that the policy uses.
-            ValueError: A parameter is out of its range.
+            EngineError: A parameter is out of its range.
         """
 
 
@@ -153,7 +153,11 @@ class SelfSpeculation(TokenPolicy):
         """See `TokenPolicy`."""
         tokens = decoder.verify_tokens if self.tokens is None else self.tokens
         if not 0 <= tokens <= decoder.verify_tokens:
-            raise ValueError(f"a draft has 0 to {decoder.verify_tokens} tokens, not {tokens}")
+            raise EngineError(
+                "a draft cannot have so many tokens",
+                expected=f"0..{decoder.verify_tokens}",
+                actual=tokens,
+            )
         raw = decoder_abi.SpeculativePolicy(
             decoder.path_index(self.draft), decoder.path_index(self.verify), tokens, self.confidence
         )
@@ -262,7 +266,7 @@ class CustomPolicy(TokenPolicy):
 def _use(function: str, state: ctypes.Structure, accepted: bool = True) -> NativePolicy:
     """Return the policy whose memory is `state`."""
     if not accepted:
-        raise ValueError("a parameter of the policy is out of its range")
+        raise EngineError("a parameter of the policy is out of its range")
     raw = getattr(native.library(), function)(byref(state))
     return NativePolicy(raw, [state])
 

@@ -238,7 +238,7 @@ def test_stop_tokens_and_texts(net: ElasticLlama, decoder: Decoder) -> None:
     made = decoder.generate("full", max_tokens=12, stop_texts=[b"\xff", stop])
     assert made.reason == "text"
     assert bytes(made.token_ids) == text[: text.index(stop) + len(stop)]
-    with pytest.raises(ValueError, match="64 bytes"):
+    with pytest.raises(EngineError, match="64 bytes"):
         decoder.generate(stop_texts=[b""])
 
 

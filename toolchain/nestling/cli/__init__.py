@@ -16,6 +16,7 @@ from nestling.cli.demo_devices import command as demo_devices
 from nestling.cli.demo_targets import command as demo_targets
 from nestling.cli.devices import command as devices
 from nestling.cli.export import command as export
+from nestling.cli.generate import command as generate
 from nestling.cli.group import NestlingGroup
 from nestling.cli.inspect import command as inspect
 from nestling.cli.keygen import command as keygen
@@ -46,6 +47,7 @@ for _command in (
     inspect,
     split,
     run,
+    generate,
     devices,
     demo_devices,
     demo_targets,
