@@ -155,7 +155,8 @@ typedef struct nst_program_info {
 typedef struct nst_position_info {
     nst_text name;
     uint32_t layer;
-    bool required; /* a path must cover it */
+    bool required; /* a path must cover it; a part: where the path covers what it is part of */
+    bool part;     /* of the block that begins at the last position before it that is no part */
 } nst_position_info;
 
 typedef struct nst_stage_info {

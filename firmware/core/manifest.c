@@ -136,6 +136,10 @@ bool nst_decode_position(nst_cursor *cursor, nst_position_info *out) {
     TAKE(cursor, position, &entry);
     out->layer = entry.position_layer;
     out->required = entry.position_required;
+    out->part = entry.position_part_present;
+    if (out->part && !entry.position_part.position_part) {
+        return false; /* said by saying nothing */
+    }
     return name_of(entry.position_name, &out->name);
 }
 

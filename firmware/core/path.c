@@ -8,6 +8,7 @@ typedef struct nst_walk {
     const nst_bundle *bundle;
     uint8_t written[NST_MAX_SLOTS / 8]; /* one bit a slot */
     uint32_t covered;                   /* positions below this one are behind us */
+    bool begun; /* the first position of the block that we are in was covered */
     bool wrote_output;
 } nst_walk;
 
@@ -19,16 +20,22 @@ static void mark_written(nst_walk *walk, uint32_t slot) {
     walk->written[slot / 8] |= (uint8_t)(1u << (slot % 8));
 }
 
-/* First required position in [from, to), or NST_NONE. */
-static uint32_t required_in(const nst_bundle *bundle, uint32_t from, uint32_t to,
-                            nst_path_report *report) {
+/* Go past positions [from, to), which the path covers or skips. The first that does not allow it, or
+ * NST_NONE. */
+static uint32_t pass(nst_walk *walk, uint32_t from, uint32_t to, bool covers,
+                     nst_path_report *report) {
     for (uint32_t i = from; i < to; i++) {
         nst_position_info position;
-        if (nst_bundle_position(bundle, i, &position) != NST_OK) {
+        if (nst_bundle_position(walk->bundle, i, &position) != NST_OK) {
             report->fault = NST_PATH_CHANGED;
             return i;
         }
-        if (position.required) {
+        walk->begun = position.part ? walk->begun : covers;
+        if (covers && !walk->begun) {
+            report->fault = NST_PATH_PART;
+            return i;
+        }
+        if (!covers && position.required && (walk->begun || !position.part)) {
             report->fault = NST_PATH_UNCOVERED;
             return i;
         }
@@ -101,19 +108,22 @@ static bool step(nst_walk *walk, uint32_t at, uint32_t stage, nst_path_report *r
         report->position = info.first;
         return false;
     }
-    report->position = required_in(bundle, walk->covered, info.first, report);
+    report->position = pass(walk, walk->covered, info.first, false, report);
     if (report->position != NST_NONE) {
         return false;
     }
     walk->covered = info.last + 1; /* last < NST_MAX_POSITIONS */
+    report->position = pass(walk, info.first, walk->covered, true, report);
+    if (report->position != NST_NONE) {
+        return false;
+    }
     return read_slots(walk, info.inputs, report) && write_slots(walk, info.outputs, report);
 }
 
-static bool finish(const nst_walk *walk, uint32_t count, nst_path_report *report) {
+static bool finish(nst_walk *walk, uint32_t count, nst_path_report *report) {
     report->at = count;
     report->stage = NST_NONE;
-    report->position =
-        required_in(walk->bundle, walk->covered, walk->bundle->count[NST_POSITIONS], report);
+    report->position = pass(walk, walk->covered, walk->bundle->count[NST_POSITIONS], false, report);
     if (report->position != NST_NONE) {
         return false;
     }
@@ -167,6 +177,11 @@ static void say(const nst_bundle *bundle, const nst_path_report *report, nst_err
             break;
         case NST_PATH_NO_OUTPUT:
             nst_write(&writer, "the path writes no output");
+            break;
+        case NST_PATH_PART:
+            nst_write(&writer, "the stage covers position '");
+            nst_write_text(&writer, position.name);
+            nst_write(&writer, "', part of a block that the path leaves out");
             break;
         case NST_PATH_CHANGED:
             nst_write(&writer, "the bundle changed after it was opened");

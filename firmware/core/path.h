@@ -2,10 +2,11 @@
  *
  * A list of stages is a legal path when
  *  1. the spans of positions that its stages cover ascend and do not overlap;
- *  2. every required position is covered;
+ *  2. every required position is covered; one that is part of a block, if the block's first is;
  *  3. every slot that a stage reads is an input or state slot, or was written by an earlier stage
  * of the list;
- *  4. at least one output slot is written.
+ *  4. at least one output slot is written;
+ *  5. a position that is part of a block is covered only where the block's first position is.
  */
 #ifndef NESTLING_CORE_PATH_H
 #define NESTLING_CORE_PATH_H
@@ -27,7 +28,8 @@ typedef enum nst_path_fault {
         4, /* required `position` is covered by no stage; `at` is where it would belong */
     NST_PATH_UNWRITTEN = 5, /* chain[at] reads `slot`, which nothing before it wrote */
     NST_PATH_NO_OUTPUT = 6, /* no stage writes an output slot */
-    NST_PATH_CHANGED = 7    /* the bundle's bytes changed after it was opened */
+    NST_PATH_CHANGED = 7,   /* the bundle's bytes changed after it was opened */
+    NST_PATH_PART = 8 /* chain[at] covers `position`, part of a block that the path has not begun */
 } nst_path_fault;
 
 /* What is wrong with a path; fields that the fault does not speak of are NST_NONE. */

@@ -162,7 +162,7 @@ class ProgramInfo(Structure):
 class PositionInfo(Structure):
     """`nst_position_info`."""
 
-    _fields_ = [("name", Text), ("layer", c_uint32), ("required", c_bool)]
+    _fields_ = [("name", Text), ("layer", c_uint32), ("required", c_bool), ("part", c_bool)]
 
 
 class StageInfo(Structure):

@@ -84,11 +84,12 @@ class Program:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the chain that a stage can cover."""
+    """A place in the chain that a stage can cover; a part goes with the block before it."""
 
     name: str
     layer: int
     required: bool
+    part: bool
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ class Tables:
     def positions(self) -> tuple[Position, ...]:
         """Places of the chain."""
         return tuple(
-            Position(name=str(info.name), layer=info.layer, required=info.required)
+            Position(str(info.name), info.layer, info.required, info.part)
             for info in self._entries(4, "nst_bundle_position", abi.PositionInfo)
         )
 

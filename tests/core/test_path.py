@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nestling.bundle import BundleBuilder
 
 LEGAL, EMPTY, NO_STAGE, OVERLAP, UNCOVERED, UNWRITTEN, NO_OUTPUT = range(7)
+PART = 8
 
 
 @dataclass(frozen=True)
@@ -30,24 +31,35 @@ class World:
     """Positions, slots and stages."""
 
     required: tuple[bool, ...]
+    parts: tuple[bool, ...]
     roles: tuple[str, ...]
     pieces: tuple[Piece, ...]
 
     def is_legal(self, chain: list[int]) -> bool:
-        """The four rules, each on its own and over the whole list."""
+        """The five rules, each on its own and over the whole list."""
         if not chain or any(stage >= len(self.pieces) for stage in chain):
             return False
         pieces = [self.pieces[stage] for stage in chain]
         ascending = all(a.last < b.first for a, b in itertools.pairwise(pieces))
         covered = {p for piece in pieces for p in range(piece.first, piece.last + 1)}
-        complete = all(p in covered for p, required in enumerate(self.required) if required)
+        begun = {p: self.begins(p) in covered for p in range(len(self.required))}
+        complete = all(
+            p in covered or (self.parts[p] and not begun[p])
+            for p, required in enumerate(self.required)
+            if required
+        )
+        whole = all(begun[p] for p in covered if self.parts[p])
         given = {slot for slot, role in enumerate(self.roles) if role in ("input", "state")}
         fed = all(
             piece.inputs <= given.union(*(before.outputs for before in pieces[:at]))
             for at, piece in enumerate(pieces)
         )
         answers = any(self.roles[slot] == "output" for piece in pieces for slot in piece.outputs)
-        return ascending and complete and fed and answers
+        return ascending and complete and whole and fed and answers
+
+    def begins(self, position: int) -> int | None:
+        """The position that the block of this one begins at."""
+        return next((p for p in range(position, -1, -1) if not self.parts[p]), None)
 
 
 @st.composite
@@ -68,7 +80,9 @@ def worlds(draw: st.DrawFn) -> World:
         outputs = draw(st.frozensets(st.sampled_from(writable), min_size=1, max_size=2))
         pieces.append(Piece(first, last, inputs, outputs))
     required = draw(st.lists(st.booleans(), min_size=positions, max_size=positions))
-    return World(tuple(required), tuple(roles), tuple(pieces))
+    parts = draw(st.lists(st.booleans(), min_size=positions, max_size=positions))
+    parts[0] = False  # something is always legal
+    return World(tuple(required), tuple(parts), tuple(roles), tuple(pieces))
 
 
 def bundle_of(world: World) -> bytes:
@@ -77,7 +91,7 @@ def bundle_of(world: World) -> bytes:
     for number, role in enumerate(world.roles):
         builder.add_slot(f"slot{number}", "f32", (1,), role)  # type: ignore[arg-type]
     for number, required in enumerate(world.required):
-        builder.add_position(f"position{number}", number, required)
+        builder.add_position(f"position{number}", number, required, world.parts[number])
     for number, piece in enumerate(world.pieces):
         builder.add_stage(
             f"stage{number}",
@@ -153,3 +167,44 @@ def test_the_report_points_at_the_fault(reader: Reader) -> None:
     assert (answer["slot"], answer["position"]) == (gate, NONE)
     assert answer["error"]["message"] == "the stage reads 'gate', which no stage before it writes"
     assert reader.path([stem, idle])["fault"] == NO_OUTPUT
+
+
+def test_parts_go_with_their_block(reader: Reader) -> None:
+    builder = BundleBuilder(name="blocks")
+    program = builder.add_program(b"pte")
+    image = builder.add_slot("image", "f32", (1,), "input")
+    stream = builder.add_slot("stream", "f32", (1,))
+    logits = builder.add_slot("logits", "f32", (1,), "output")
+    for name, required, part in (
+        ("stem", True, False),
+        ("block.b1", False, False),
+        ("block.b2", False, True),
+        ("block.close", True, True),
+        ("head", True, False),
+    ):
+        builder.add_position(name, 0, required, part)
+
+    def add(name: str, at: int, reads: int, writes: int) -> int:
+        return builder.add_stage(name, program=program, first=at, inputs=[reads], outputs=[writes])
+
+    stem = add("stem", 0, image, stream)
+    first, second, close = (
+        add(name, at, stream, stream) for at, name in enumerate(("b1", "b2", "close"), 1)
+    )
+    head = add("head", 4, stream, logits)
+    builder.add_path("all", [stem, first, second, close, head])
+    data, _ = written(builder)
+    reader.open(data)
+    for legal in ([first, second, close], [first, close], []):
+        assert judged(reader, [stem, *legal, head])[0] == LEGAL
+    assert judged(reader, [stem, second, head]) == (
+        PART,
+        "b2",
+        "the stage covers position 'block.b2', part of a block that the path leaves out",
+    )
+    assert judged(reader, [stem, close, head])[0] == PART
+    assert judged(reader, [stem, first, second, head]) == (
+        UNCOVERED,
+        "head",
+        "the path skips position 'block.close', which it needs",
+    )

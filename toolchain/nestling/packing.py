@@ -165,7 +165,9 @@ class _Packer:
             for name, slot in self._wires.slots.items()
         }
         for position in pieces.positions:
-            builder.add_position(position.name, layer=position.layer, required=position.required)
+            builder.add_position(
+                position.name, position.layer, required=position.required, part=position.part
+            )
 
     def start(self, target: str, stages: LoweredStages) -> None:
         """Go on with the stages of a target; the first call names the bundle's own."""

@@ -271,12 +271,16 @@ class Position:
     Args:
         name: Unique.
         layer: Number of the layer that depth drops as a whole.
-        required: Whether every path must cover it.
+        required: Whether every path must cover it; a part: every path that covers what it is
+            part of.
+        part: Whether it is part of the block that begins at the last position before it that is
+            none: then a path covers it only where it covers that one.
     """
 
     name: str
     layer: int
     required: bool
+    part: bool = False
 
     def encoding(self) -> dict[str, object]:
         """Return the entry as CBOR's types."""
@@ -285,6 +289,7 @@ class Position:
             "name": check_name(self.name, where),
             "layer": _count(self.layer, where, bits=32),
             "required": bool(self.required),
+            **({"part": True} if self.part else {}),
         }
 
 
@@ -429,8 +434,12 @@ class Manifest:
     @property
     def format_version(self) -> int:
         """The oldest version of the format that can say this."""
-        newer = any(program.target is not None for program in self.programs)
-        return 2 if newer or any(slot.append is not None for slot in self.slots) else 1
+        newer = (
+            any(program.target is not None for program in self.programs)
+            or any(slot.append is not None for slot in self.slots)
+            or any(position.part for position in self.positions)
+        )
+        return 2 if newer else 1
 
     def encoding(self) -> dict[str, object]:
         """Return the manifest as CBOR's types.

@@ -101,7 +101,9 @@ class _Splitter:
         for slot in bundle.slots:
             self.builder.add_slot(slot.name, slot.dtype, slot.shape, slot.role)  # type: ignore[arg-type]
         for position in bundle.positions:
-            self.builder.add_position(position.name, position.layer, position.required)
+            self.builder.add_position(
+                position.name, position.layer, position.required, position.part
+            )
         self._constants = self._add_constants()
         self._programs = self._add_programs()
         self._stages = {index: self._add_stage(index) for index in self._names}

@@ -285,9 +285,9 @@ class BundleBuilder:
         self.add_section(section, "data")
         self._sections[section].place(data)
 
-    def add_position(self, name: str, layer: int, required: bool) -> int:
+    def add_position(self, name: str, layer: int, required: bool, part: bool = False) -> int:
         """Append a place of the chain; return its index."""
-        self._positions.append(Position(name, layer, required))
+        self._positions.append(Position(name, layer, required, part))
         return len(self._positions) - 1
 
     def add_stage(

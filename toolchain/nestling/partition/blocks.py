@@ -191,7 +191,7 @@ class _Chain:
         if closed:
             kept = {k: finishes[k - 1] for k in sorted(closed)[: 1 if one else None]}
             residual = ((x, stream),) if block.residual else ()
-            closing = self._add_closing(block, kept, post, (example, total), residual, after)
+            closing = self._add_closing(block, kept, post, (example, total), residual, after, one)
         block.level = len(block.widths)
         layer = LayerPositions(at, closing, frozenset(closed), one)
         return layer, block(x, *self._context), after
@@ -232,7 +232,7 @@ class _Chain:
         so_far = first(x, *self._context)[0] if keep else first(x, *self._context)
         for level, part in enumerate(parts[1:], 2):
             following = NextBlock(part)
-            at = self._add_position(block, f"b{level}", False)
+            at = self._add_position(block, f"b{level}", False, part=True)
             name = f"{block.name}.b{level}"
             self._maker.add(at, level, name, following, (so_far, h, *self._context))
             self.connect(at, (total, source, *self._names), (total,))
@@ -248,9 +248,11 @@ class _Chain:
         total: tuple[Tensor, str],
         residual: tuple[tuple[Tensor, str], ...],
         after: str,
+        one: bool,
     ) -> int:
         """Add the stages that close a block, one for each level that has one of its own."""
-        at = self._add_position(block, "close", False)
+        always = len(finishes) == (1 if one else len(block.widths))
+        at = self._add_position(block, "close", always, part=True)
         examples = (total[0], *(tensor for tensor, _ in residual))
         for level, finish in finishes.items():
             name = f"{block.name}.close" if len(finishes) == 1 else f"{block.name}.close{level}"
@@ -258,8 +260,10 @@ class _Chain:
         self.connect(at, (total[1], *(name for _, name in residual)), (after,))
         return at
 
-    def _add_position(self, block: ElasticBlock, suffix: str, required: bool) -> int:
-        self.positions.append(Position(f"{block.name}.{suffix}", block.layer, required))
+    def _add_position(
+        self, block: ElasticBlock, suffix: str, required: bool, *, part: bool = False
+    ) -> int:
+        self.positions.append(Position(f"{block.name}.{suffix}", block.layer, required, part))
         return len(self.positions)  # the stem stands before them
 
 

@@ -22,12 +22,15 @@ class Position:
     Attributes:
         name: unique in the model.
         layer: the layer that depth drops it with.
-        required: whether every path covers it.
+        required: whether every path covers it; a part: every path that covers the block's first.
+        part: whether it is part of the block that begins at the last position before it that is
+            none, and goes only with that one.
     """
 
     name: str
     layer: int
     required: bool
+    part: bool = False
 
 
 @dataclass(frozen=True)
