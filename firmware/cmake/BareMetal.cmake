@@ -20,7 +20,10 @@ endif()
 # starts at reset and may use boards/cortex_m/board.h.
 function(nestling_add_board source linker_script)
     cmake_path(ABSOLUTE_PATH linker_script BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
-    add_library(nestling_board OBJECT "${NESTLING_FIRMWARE}/boards/cortex_m/startup.c" "${source}")
+    set(memory "${NESTLING_FIRMWARE}/boards/cortex_m/memory.c")
+    add_library(nestling_board OBJECT "${NESTLING_FIRMWARE}/boards/cortex_m/startup.c" "${memory}" "${source}")
+    # A compiler that knows what memset does makes a call of memset of its loop.
+    set_property(SOURCE "${memory}" PROPERTY COMPILE_OPTIONS -Os -fno-builtin -fno-tree-loop-distribute-patterns -fno-lto)
     target_include_directories(nestling_board PUBLIC "${NESTLING_FIRMWARE}")
     target_link_options(nestling_board PUBLIC "-T${linker_script}")
     set_target_properties(nestling_board PROPERTIES INTERFACE_LINK_DEPENDS "${linker_script}")

@@ -74,7 +74,7 @@ size_t nst_bundle_index_bytes(const nst_prefix *prefix) {
     if (bytes > NST_MAX_MANIFEST_BYTES) {
         return 0;
     }
-    return (size_t)((bytes / SHORTEST_ENTRY_BYTES + 1) * INDEX_BYTES_AN_ENTRY);
+    return ((size_t)bytes / SHORTEST_ENTRY_BYTES + 1) * INDEX_BYTES_AN_ENTRY;
 }
 
 static int check_manifest_hash(const nst_bundle *bundle, const nst_hash_ops *hash, nst_error *err) {

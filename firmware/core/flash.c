@@ -39,7 +39,7 @@ static int die(nst_flash *flash, nst_error *err) {
 }
 
 /* Program half of a piece, and every other bit of the byte behind it. */
-static void tear(nst_flash *flash, uint64_t offset, const uint8_t *data, size_t bytes) {
+static void tear(nst_flash *flash, size_t offset, const uint8_t *data, size_t bytes) {
     size_t half = bytes / 2;
     if (half > 0) {
         (void)flash->ops->program(flash->self, offset, data, half, NULL);
@@ -48,7 +48,7 @@ static void tear(nst_flash *flash, uint64_t offset, const uint8_t *data, size_t 
     (void)flash->ops->program(flash->self, offset + half, &torn, 1, NULL);
 }
 
-int nst_flash_erase(nst_flash *flash, uint64_t offset, nst_error *err) {
+int nst_flash_erase(nst_flash *flash, size_t offset, nst_error *err) {
     if (offset % flash->geometry.sector_bytes != 0 || offset >= flash->geometry.size_bytes) {
         return nst_fail(err, NST_E_ARGUMENT, "flash", NULL, flash->geometry.size_bytes, offset,
                         "no sector of the flash starts there");
@@ -74,7 +74,7 @@ int nst_flash_erase(nst_flash *flash, uint64_t offset, nst_error *err) {
 }
 
 /* A piece within one page. */
-static int program_page(nst_flash *flash, uint64_t offset, const uint8_t *data, size_t bytes,
+static int program_page(nst_flash *flash, size_t offset, const uint8_t *data, size_t bytes,
                         nst_error *err) {
     for (size_t i = 0; i < bytes; i++) {
         if ((data[i] & ~flash->memory[offset + i]) != 0) {
@@ -96,16 +96,16 @@ static int program_page(nst_flash *flash, uint64_t offset, const uint8_t *data, 
     return die(flash, err);
 }
 
-int nst_flash_program(nst_flash *flash, uint64_t offset, const void *data, size_t bytes,
+int nst_flash_program(nst_flash *flash, size_t offset, const void *data, size_t bytes,
                       nst_error *err) {
     const uint8_t *from = data;
-    uint64_t size = flash->geometry.size_bytes;
+    size_t size = flash->geometry.size_bytes;
     if (offset > size || bytes > size - offset) {
         return nst_fail(err, NST_E_ARGUMENT, "flash", NULL, size, offset,
                         "the bytes reach over the end of the flash");
     }
     while (bytes > 0) {
-        size_t left = flash->geometry.page_bytes - (size_t)(offset % flash->geometry.page_bytes);
+        size_t left = flash->geometry.page_bytes - offset % flash->geometry.page_bytes;
         size_t piece = bytes < left ? bytes : left;
         int code = program_page(flash, offset, from, piece, err);
         if (code != NST_OK) {

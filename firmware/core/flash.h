@@ -1,6 +1,6 @@
 /* NOR flash: what a board must be able to do, and the rules that are kept on every board.
  *
- * Flash is memory-mapped: it is read through a pointer. It is erased a sector at a time, to ones;
+ * Flash is memory-mapped: it is read through a pointer, and offsets are of the size of one. It is erased a sector at a time, to ones;
  * programming turns ones into zeros, and never the other way round. A byte may be programmed again
  * as long as that only clears bits. An operation that is cut by a power failure leaves any mixture
  * of old and new bits in the sector, or in the bytes, that it was about.
@@ -23,7 +23,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 typedef struct nst_flash_geometry {
-    uint64_t size_bytes;   /* a multiple of sector_bytes */
+    size_t size_bytes;     /* a multiple of sector_bytes */
     uint32_t sector_bytes; /* smallest piece that can be erased: a power of two, 256 to 16384 */
     uint32_t
         page_bytes; /* a program operation lies in one page: a power of two, 64 to sector_bytes */
@@ -33,9 +33,9 @@ typedef struct nst_flash_geometry {
  * with what the rules allow. */
 typedef struct nst_flash_ops {
     /* Set the sector that starts at `offset` to ones. */
-    int (*erase)(void *self, uint64_t offset, nst_error *err);
+    int (*erase)(void *self, size_t offset, nst_error *err);
     /* Clear the bits that are zero in `data`; the bytes lie in one page. */
-    int (*program)(void *self, uint64_t offset, const uint8_t *data, size_t bytes, nst_error *err);
+    int (*program)(void *self, size_t offset, const uint8_t *data, size_t bytes, nst_error *err);
     /* Never returns on a device. May be null where no test cuts the power. */
     void (*cut_power)(void *self);
 } nst_flash_ops;
@@ -66,12 +66,12 @@ typedef struct nst_flash {
 int nst_flash_check(const nst_flash *flash, nst_error *err);
 
 /* Erase one sector. NST_E_ARGUMENT: `offset` is not the start of a sector; NST_E_IO. */
-int nst_flash_erase(nst_flash *flash, uint64_t offset, nst_error *err);
+int nst_flash_erase(nst_flash *flash, size_t offset, nst_error *err);
 
 /* Program one or more pages' bytes: split at page borders, so that each operation lies in one page.
  * NST_E_ARGUMENT: outside of the flash; NST_E_IO: a bit would have to be set, or the board failed.
  */
-int nst_flash_program(nst_flash *flash, uint64_t offset, const void *data, size_t bytes,
+int nst_flash_program(nst_flash *flash, size_t offset, const void *data, size_t bytes,
                       nst_error *err);
 
 /* Let the power fail in the `operations`-th operation from now (1: the next one); 0: never. */

@@ -47,7 +47,7 @@ bool nst_store_marked(const nst_store *store, nst_store_mark mark) {
 
 int nst_store_mark_now(nst_store *store, nst_store_mark mark, nst_error *err) {
     static const uint8_t cleared[MARK_BYTES] = {0};
-    uint64_t copy = (uint64_t)store->copy * store->flash->geometry.sector_bytes;
+    size_t copy = (size_t)store->copy * store->flash->geometry.sector_bytes;
     return nst_flash_program(store->flash, copy + MARKS_AT + mark * MARK_BYTES, cleared,
                              sizeof cleared, err);
 }
@@ -77,7 +77,7 @@ bool nst_store_find(const nst_store *store, uint32_t slot, nst_store_place *out)
         prefix.total_bytes > store->slot_bytes) {
         return false;
     }
-    *out = (nst_store_place){slot, store->bundle_offset[slot], prefix.total_bytes};
+    *out = (nst_store_place){slot, store->bundle_offset[slot], (size_t)prefix.total_bytes};
     return true;
 }
 
@@ -85,7 +85,7 @@ bool nst_store_find(const nst_store *store, uint32_t slot, nst_store_place *out)
 static int write_superblock(nst_store *store, uint32_t copy, uint32_t sequence, uint32_t active,
                             bool idle_complete, nst_error *err) {
     uint8_t block[SUPERBLOCK_BYTES];
-    uint64_t offset = (uint64_t)copy * store->flash->geometry.sector_bytes;
+    size_t offset = (size_t)copy * store->flash->geometry.sector_bytes;
     memset(block, 0, CRC_AT);
     memset(block + MARKS_AT, 0xFF, NST_MARKS * MARK_BYTES);
     memcpy(block, magic, sizeof magic);
@@ -121,17 +121,15 @@ int nst_store_renew(nst_store *store, bool idle_complete, nst_error *err) {
  * multiples of 16 KiB. */
 static int lay_out(nst_store *store, nst_error *err) {
     const nst_flash_geometry *is = &store->flash->geometry;
-    const uint64_t unit = NST_SECTION_ALIGNMENT;
-    uint64_t units = is->size_bytes / unit;
-    uint64_t first = 2 * is->sector_bytes > unit ? 2 : 1; /* units of the superblock */
-    uint64_t each = units < first ? 0 : (units - first) / 2 * unit;
-    uint64_t header = 0;
-    uint64_t padded_header = 0;
+    const size_t unit = NST_SECTION_ALIGNMENT;
+    size_t units = is->size_bytes / unit;
+    size_t first = 2 * is->sector_bytes > unit ? 2 : 1; /* units of the superblock */
+    size_t each = units < first ? 0 : (units - first) / 2 * unit;
     /* The header has one bit for each sector of the slot. */
-    bool fits = nst_align_u64(NST_HEADER_BITS_AT + each / is->sector_bytes / 8 + 1,
-                              is->sector_bytes, &header) &&
-                nst_align_u64(header, unit, &padded_header) && each >= padded_header + 2 * unit;
-    if (!fits) {
+    size_t header =
+        nst_store_align(NST_HEADER_BITS_AT + each / is->sector_bytes / 8 + 1, is->sector_bytes);
+    size_t padded_header = nst_store_align(header, unit);
+    if (each < padded_header + 2 * unit) {
         return nst_store_fail(err, NST_E_LIMIT, (first + 6) * unit, is->size_bytes,
                               "the flash is too small for two slots");
     }

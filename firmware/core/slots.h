@@ -52,9 +52,9 @@ typedef enum nst_store_update {
 
 /* Where a bundle lies; what nst_engine_ops.open takes. */
 typedef struct nst_store_place {
-    uint32_t slot;   /* 0 or 1, or NST_NONE */
-    uint64_t offset; /* in the flash, a multiple of NST_SECTION_ALIGNMENT */
-    uint64_t size;   /* bytes of the bundle */
+    uint32_t slot; /* 0 or 1, or NST_NONE */
+    size_t offset; /* in the flash, a multiple of NST_SECTION_ALIGNMENT */
+    size_t size;   /* bytes of the bundle */
 } nst_store_place;
 
 typedef struct nst_store_slot {
@@ -68,8 +68,8 @@ typedef struct nst_store_slot {
 typedef struct nst_store_progress {
     nst_store_update kind;
     uint32_t slot;
-    uint64_t total_bytes;
-    uint64_t head_bytes; /* push: of the head, as they are sent */
+    size_t total_bytes;
+    size_t head_bytes; /* push: of the head, as they are sent */
     bool named;
     uint8_t name[NST_HASH_BYTES]; /* upload: SHA-256 of the file; push: of the manifest */
     bool complete;                /* every hash was right */
@@ -77,10 +77,10 @@ typedef struct nst_store_progress {
      * Offsets count from the start of the bundle. */
     bool piece_open;
     uint32_t section;
-    uint64_t begin;
-    uint64_t end;
-    uint64_t padded_end; /* zeros are filled in up to here */
-    uint64_t next;       /* byte expected next */
+    size_t begin;
+    size_t end;
+    size_t padded_end; /* zeros are filled in up to here */
+    size_t next;       /* byte expected next */
 } nst_store_progress;
 
 /* The store's own; read what you like, change nothing. */
@@ -89,14 +89,14 @@ typedef struct nst_store {
     const nst_hash_ops *hash;
     void *index;
     size_t index_bytes;
-    uint64_t slot_bytes;                     /* capacity of one slot */
-    uint64_t header_bytes;                   /* of the header of a slot, whole sectors */
-    uint64_t header_offset[NST_STORE_SLOTS]; /* in the flash */
-    uint64_t bundle_offset[NST_STORE_SLOTS]; /* in the flash */
-    uint32_t copy;                           /* of the superblock that is valid */
-    uint32_t sequence;                       /* its number; of two the higher one is valid */
-    uint32_t written_active;                 /* slot that it calls active, or NST_NONE */
-    uint32_t running;                        /* slot, or NST_NONE */
+    size_t slot_bytes;                     /* capacity of one slot */
+    size_t header_bytes;                   /* of the header of a slot, whole sectors */
+    size_t header_offset[NST_STORE_SLOTS]; /* in the flash */
+    size_t bundle_offset[NST_STORE_SLOTS]; /* in the flash */
+    uint32_t copy;                         /* of the superblock that is valid */
+    uint32_t sequence;                     /* its number; of two the higher one is valid */
+    uint32_t written_active;               /* slot that it calls active, or NST_NONE */
+    uint32_t running;                      /* slot, or NST_NONE */
     nst_store_progress update;
     bool heads_open;     /* the two below are */
     nst_bundle incoming; /* push: the head of the new bundle */

@@ -43,6 +43,11 @@ int nst_store_fail(nst_error *err, int code, uint64_t expected, uint64_t actual,
                    const char *message);
 int nst_store_refuse(nst_error *err, int code, const char *message);
 
+/* Round up to a multiple of `unit`, a power of two. Nothing in a flash is near the end of size_t. */
+static inline size_t nst_store_align(size_t value, size_t unit) {
+    return (value + unit - 1) & ~(unit - 1);
+}
+
 /* slots.c */
 bool nst_store_marked(const nst_store *store, nst_store_mark mark);
 int nst_store_mark_now(nst_store *store, nst_store_mark mark, nst_error *err);
@@ -63,10 +68,10 @@ int nst_store_begin(nst_store *store, nst_store_update kind, uint64_t total_byte
 /* Give the update up: the idle slot is erased. */
 int nst_store_abandon(nst_store *store, nst_error *err);
 /* Begin to write a piece, or go on with it. */
-int nst_store_open_piece(nst_store *store, uint32_t section, uint64_t begin, uint64_t end,
-                         uint64_t padded_end, nst_error *err);
+int nst_store_open_piece(nst_store *store, uint32_t section, size_t begin, size_t end,
+                         size_t padded_end, nst_error *err);
 /* How far the sectors of begin..end have been written without a gap. */
-uint64_t nst_store_written(const nst_store *store, uint64_t begin, uint64_t end);
+size_t nst_store_written(const nst_store *store, size_t begin, size_t end);
 /* Write bytes of the open piece if they are those expected next. */
 int nst_store_write_piece(nst_store *store, uint64_t at, const uint8_t *data, size_t bytes,
                           nst_error *err);

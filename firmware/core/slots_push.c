@@ -5,12 +5,12 @@
 #include "reader.h"
 #include "slots_internal.h"
 
-static uint64_t align_section(uint64_t offset) {
-    return (offset + NST_SECTION_ALIGNMENT - 1) & ~(uint64_t)(NST_SECTION_ALIGNMENT - 1);
+static size_t align_section(size_t offset) {
+    return nst_store_align(offset, NST_SECTION_ALIGNMENT);
 }
 
 /* Where the first section starts, by the size of the head. */
-static uint64_t head_end(const nst_store *store) {
+static size_t head_end(const nst_store *store) {
     return align_section(store->update.head_bytes);
 }
 
@@ -20,7 +20,7 @@ static bool head_is_written(const nst_store *store) {
 
 /* Sections lie one after the other, each from the next multiple of 16 KiB, up to the end. */
 static int check_sections(const nst_store *store, const nst_bundle *bundle, nst_error *err) {
-    uint64_t end = store->update.head_bytes;
+    size_t end = store->update.head_bytes;
     for (uint32_t i = 0; i < bundle->count[NST_SECTIONS]; i++) {
         nst_section_info section;
         if (nst_bundle_section(bundle, i, &section) != NST_OK ||
@@ -28,7 +28,7 @@ static int check_sections(const nst_store *store, const nst_bundle *bundle, nst_
             return nst_fail_entry(err, NST_E_CORRUPT, NST_SECTIONS, i, align_section(end), 0,
                                   "the section does not start where the one before it ends");
         }
-        end = section.offset + section.size;
+        end = (size_t)(section.offset + section.size);
     }
     return end == bundle->size ? NST_OK
                                : nst_store_fail(err, NST_E_CORRUPT, end, bundle->size,
@@ -78,7 +78,8 @@ int nst_store_push_head(nst_store *store, uint64_t off, const void *data, size_t
                     update->head_bytes == head_bytes && update->total_bytes == total_bytes &&
                     memcmp(update->name, manifest_sha256, NST_HASH_BYTES) == 0;
         if (manifest_sha256 == NULL || head_bytes < NST_PREFIX_BYTES ||
-            head_bytes > NST_MAX_MANIFEST_BYTES || align_section(head_bytes) >= total_bytes) {
+            head_bytes > NST_MAX_MANIFEST_BYTES ||
+            align_section((size_t)head_bytes) >= total_bytes) {
             return nst_store_fail(err, NST_E_ARGUMENT, total_bytes, head_bytes,
                                   "a push begins with len, total and sha of a bundle");
         }
@@ -119,27 +120,27 @@ static int need_head(nst_store *store, nst_error *err) {
     return open_heads(store, err);
 }
 
-static uint64_t padded_end(const nst_store *store, const nst_section_info *section) {
-    uint64_t end = section->offset + section->size;
+static size_t padded_end(const nst_store *store, const nst_section_info *section) {
+    size_t end = (size_t)(section->offset + section->size);
     return end == store->update.total_bytes ? end : align_section(end);
 }
 
 /* Bytes of a section that are there. */
-static uint64_t bytes_there(const nst_store *store, const nst_section_info *section, uint32_t i) {
+static size_t bytes_there(const nst_store *store, const nst_section_info *section, uint32_t i) {
     const nst_store_progress *update = &store->update;
-    uint64_t padded = padded_end(store, section);
-    uint64_t written = nst_store_written(store, section->offset, padded);
-    uint64_t end = section->offset + section->size;
+    size_t padded = padded_end(store, section);
+    size_t written = nst_store_written(store, (size_t)section->offset, padded);
+    size_t end = (size_t)(section->offset + section->size);
     if (written == padded) {
-        return section->size;
+        return (size_t)section->size;
     }
     if (update->piece_open && update->section == i && update->next > written) {
         written = update->next;
     }
     /* Padding that is missing is written together with the last sector of data. */
-    uint64_t least = end - 1 - (end - 1) % store->flash->geometry.sector_bytes;
+    size_t least = end - 1 - (end - 1) % store->flash->geometry.sector_bytes;
     written = written < end ? written : least;
-    return written > section->offset ? written - section->offset : 0;
+    return written > section->offset ? written - (size_t)section->offset : 0;
 }
 
 /* A section of the other slot with the same hash in its manifest, or null. */
@@ -166,16 +167,17 @@ static bool is_right(const nst_store *store, const uint8_t *data, const nst_sect
 
 static int open_section(nst_store *store, uint32_t i, const nst_section_info *section,
                         nst_error *err) {
-    return nst_store_open_piece(store, i, section->offset, section->offset + section->size,
+    return nst_store_open_piece(store, i, (size_t)section->offset,
+                                (size_t)(section->offset + section->size),
                                 padded_end(store, section), err);
 }
 
 /* Copy up to `most` bytes of a section; `from` is the section elsewhere in the flash. */
-static int copy(nst_store *store, const uint8_t *from, uint64_t most, uint64_t *out_copied,
+static int copy(nst_store *store, const uint8_t *from, size_t most, size_t *out_copied,
                 nst_error *err) {
     const nst_store_progress *update = &store->update;
-    uint64_t left = update->end - update->next;
-    uint64_t bytes = left < most ? left : most;
+    size_t left = update->end - update->next;
+    size_t bytes = left < most ? left : most;
     *out_copied = bytes;
     return nst_store_write_piece(store, update->next, from + (update->next - update->begin),
                                  (size_t)bytes, err);
@@ -183,16 +185,16 @@ static int copy(nst_store *store, const uint8_t *from, uint64_t most, uint64_t *
 
 int nst_store_push_copy(nst_store *store, uint64_t most_bytes, uint64_t *out_left, nst_error *err) {
     nst_section_info section;
-    uint64_t budget = most_bytes;
+    size_t budget = (size_t)most_bytes;
     int code = need_head(store, err);
     *out_left = 0;
     for (uint32_t i = 0; code == NST_OK && i < store->incoming.count[NST_SECTIONS]; i++) {
-        uint64_t copied = 0;
+        size_t copied = 0;
         code = nst_bundle_section(&store->incoming, i, &section);
         if (code != NST_OK) {
             return nst_store_fail(err, code, 0, i, "the head changed while it was read");
         }
-        uint64_t there = bytes_there(store, &section, i);
+        size_t there = bytes_there(store, &section, i);
         const uint8_t *from = there == section.size ? NULL : find_present(store, &section);
         if (from == NULL) {
             continue;

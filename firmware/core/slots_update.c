@@ -36,7 +36,7 @@ void nst_store_recall(nst_store *store) {
     update->kind =
         nst_load_u32(at + KIND_AT) == NST_UPDATE_FILE ? NST_UPDATE_FILE : NST_UPDATE_PUSH;
     update->slot = slot;
-    update->total_bytes = nst_load_u64(at + TOTAL_AT);
+    update->total_bytes = (size_t)nst_load_u64(at + TOTAL_AT);
     update->head_bytes = nst_load_u32(at + HEAD_AT);
     update->named = nst_load_u32(at + NAMED_AT) != 0;
     memcpy(update->name, at + NAME_AT, NST_HASH_BYTES);
@@ -67,8 +67,8 @@ int nst_store_begin(nst_store *store, nst_store_update kind, uint64_t total_byte
     nst_store_u32(block + CRC_AT, nst_crc32(0, block, CRC_AT));
     /* From here on the superblock calls the slot erased. */
     int code = nst_store_renew(store, false, err);
-    uint64_t at = store->header_offset[slot];
-    for (uint64_t done = 0; code == NST_OK && done < store->header_bytes;
+    size_t at = store->header_offset[slot];
+    for (size_t done = 0; code == NST_OK && done < store->header_bytes;
          done += store->flash->geometry.sector_bytes) {
         code = nst_flash_erase(store->flash, at + done, err);
     }
@@ -91,21 +91,21 @@ int nst_store_abandon(nst_store *store, nst_error *err) {
 }
 
 /* Whether the sector with this number, counted from the start of the bundle, is written. */
-static bool is_written(const nst_store *store, uint64_t sector) {
+static bool is_written(const nst_store *store, size_t sector) {
     uint8_t bits = header(store, store->update.slot)[NST_HEADER_BITS_AT + sector / 8];
     return (bits >> (sector % 8) & 1) == 0;
 }
 
-static int set_written(nst_store *store, uint64_t sector, nst_error *err) {
-    uint64_t at = NST_HEADER_BITS_AT + sector / 8;
+static int set_written(nst_store *store, size_t sector, nst_error *err) {
+    size_t at = NST_HEADER_BITS_AT + sector / 8;
     uint8_t bits = header(store, store->update.slot)[at] & (uint8_t)~(1u << (sector % 8));
     return nst_flash_program(store->flash, store->header_offset[store->update.slot] + at, &bits, 1,
                              err);
 }
 
-uint64_t nst_store_written(const nst_store *store, uint64_t begin, uint64_t end) {
-    uint64_t size = store->flash->geometry.sector_bytes;
-    uint64_t at = begin;
+size_t nst_store_written(const nst_store *store, size_t begin, size_t end) {
+    size_t size = store->flash->geometry.sector_bytes;
+    size_t at = begin;
     while (at < end && is_written(store, at / size)) {
         at += size;
     }
@@ -114,12 +114,12 @@ uint64_t nst_store_written(const nst_store *store, uint64_t begin, uint64_t end)
 
 /* Write bytes of the bundle, front to back: a sector is erased before its first byte, and noted
  * after its last. */
-static int write(nst_store *store, uint64_t at, const uint8_t *data, size_t bytes, nst_error *err) {
-    uint64_t size = store->flash->geometry.sector_bytes;
-    uint64_t bundle = store->bundle_offset[store->update.slot];
+static int write(nst_store *store, size_t at, const uint8_t *data, size_t bytes, nst_error *err) {
+    size_t size = store->flash->geometry.sector_bytes;
+    size_t bundle = store->bundle_offset[store->update.slot];
     while (bytes > 0) {
-        uint64_t within = at % size;
-        size_t piece = bytes < size - within ? bytes : (size_t)(size - within);
+        size_t within = at % size;
+        size_t piece = bytes < size - within ? bytes : size - within;
         int code = within == 0 ? nst_flash_erase(store->flash, bundle + at, err) : NST_OK;
         if (code == NST_OK) {
             code = nst_flash_program(store->flash, bundle + at, data, piece, err);
@@ -138,26 +138,26 @@ static int write(nst_store *store, uint64_t at, const uint8_t *data, size_t byte
 }
 
 /* Zeros from the end of the piece to the next section. */
-static int pad(nst_store *store, uint64_t from, nst_error *err) {
+static int pad(nst_store *store, size_t from, nst_error *err) {
     static const uint8_t zeros[256] = {0};
     int code = NST_OK;
     while (code == NST_OK && from < store->update.padded_end) {
-        uint64_t left = store->update.padded_end - from;
-        uint64_t to_border = sizeof zeros - from % sizeof zeros;
-        size_t piece = (size_t)(left < to_border ? left : to_border);
+        size_t left = store->update.padded_end - from;
+        size_t to_border = sizeof zeros - from % sizeof zeros;
+        size_t piece = left < to_border ? left : to_border;
         code = write(store, from, zeros, piece, err);
         from += piece;
     }
     return code;
 }
 
-int nst_store_open_piece(nst_store *store, uint32_t section, uint64_t begin, uint64_t end,
-                         uint64_t padded_end, nst_error *err) {
+int nst_store_open_piece(nst_store *store, uint32_t section, size_t begin, size_t end,
+                         size_t padded_end, nst_error *err) {
     nst_store_progress *update = &store->update;
     if (update->piece_open && update->section == section && update->begin == begin) {
         return NST_OK;
     }
-    uint64_t next = nst_store_written(store, begin, padded_end);
+    size_t next = nst_store_written(store, begin, padded_end);
     update->piece_open = true;
     update->section = section;
     update->begin = begin;
@@ -182,12 +182,12 @@ int nst_store_write_piece(nst_store *store, uint64_t at, const uint8_t *data, si
         return nst_store_fail(err, NST_E_LIMIT, update->end - update->begin,
                               at + bytes - update->begin, "more bytes were sent than announced");
     }
-    int code = write(store, at, data, bytes, err);
+    int code = write(store, update->next, data, bytes, err);
     if (code == NST_OK && at + bytes == update->end) {
         code = pad(store, update->end, err);
     }
     if (code == NST_OK) {
-        update->next = at + bytes;
+        update->next += bytes;
     } else {
         update->piece_open = false; /* start again from the last whole sector */
     }
@@ -204,8 +204,7 @@ static int check_file(nst_store *store, nst_error *err) {
         return NST_OK;
     }
     if (hash->init(&state) != 0 ||
-        hash->update(&state, nst_store_bytes(store, update->slot), (size_t)update->total_bytes) !=
-            0 ||
+        hash->update(&state, nst_store_bytes(store, update->slot), update->total_bytes) != 0 ||
         hash->final(&state, digest) != 0) {
         return nst_store_refuse(err, NST_E_HASH, "the hash could not be computed");
     }
@@ -222,9 +221,8 @@ int nst_store_finish(nst_store *store, nst_error *err) {
     store->heads_open = false; /* the index is used anew */
     int code = check_file(store, err);
     if (code == NST_OK) {
-        code = nst_bundle_open(&bundle, nst_store_bytes(store, update->slot),
-                               (size_t)update->total_bytes, store->index, store->index_bytes,
-                               store->hash, err);
+        code = nst_bundle_open(&bundle, nst_store_bytes(store, update->slot), update->total_bytes,
+                               store->index, store->index_bytes, store->hash, err);
     }
     for (uint32_t i = 0; code == NST_OK && i < bundle.count[NST_SECTIONS]; i++) {
         code = nst_bundle_check_section(&bundle, i, store->hash, err);

@@ -5,14 +5,14 @@
 
 #include "hash_sodium.h"
 
-static int erase(void *self, uint64_t offset, nst_error *err) {
+static int erase(void *self, size_t offset, nst_error *err) {
     ram_device *device = self;
     (void)err;
     memset(device->memory + offset, 0xFF, device->flash.geometry.sector_bytes);
     return NST_OK;
 }
 
-static int program(void *self, uint64_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
+static int program(void *self, size_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
     ram_device *device = self;
     (void)err;
     for (size_t i = 0; i < bytes; i++) {

@@ -53,16 +53,15 @@ FlashFile::~FlashFile() {
 
 int FlashFile::open(const FlashFileOptions &options, nst_error *err) {
     durable_ = options.durable;
-    ops_ = {
-        .erase =
-            [](void *self, uint64_t offset, nst_error *error) {
-                return static_cast<FlashFile *>(self)->erase(offset, error);
-            },
-        .program =
-            [](void *self, uint64_t offset, const uint8_t *data, size_t bytes, nst_error *error) {
-                return static_cast<FlashFile *>(self)->program(offset, data, bytes, error);
-            },
-        .cut_power = nullptr};
+    ops_ = {.erase =
+                [](void *self, size_t offset, nst_error *error) {
+                    return static_cast<FlashFile *>(self)->erase(offset, error);
+                },
+            .program =
+                [](void *self, size_t offset, const uint8_t *data, size_t bytes, nst_error *error) {
+                    return static_cast<FlashFile *>(self)->program(offset, data, bytes, error);
+                },
+            .cut_power = nullptr};
     if (options.cut_kills) {
         ops_.cut_power = [](void *) { kill(getpid(), SIGKILL); };
     }
@@ -144,7 +143,7 @@ int FlashFile::map(nst_error *err) {
     return NST_OK;
 }
 
-int FlashFile::erase(uint64_t offset, nst_error *err) {
+int FlashFile::erase(size_t offset, nst_error *err) {
     static const std::array<uint8_t, NST_SECTION_ALIGNMENT> ones = [] {
         std::array<uint8_t, NST_SECTION_ALIGNMENT> filled{};
         filled.fill(0xFF);
@@ -153,7 +152,7 @@ int FlashFile::erase(uint64_t offset, nst_error *err) {
     return put(offset, ones.data(), flash_.geometry.sector_bytes, err);
 }
 
-int FlashFile::program(uint64_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
+int FlashFile::program(size_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
     std::array<uint8_t, NST_SECTION_ALIGNMENT> next;  // as large as the largest page
     const uint8_t *now = flash_.memory + offset;
     for (size_t i = 0; i < bytes; ++i) {
@@ -162,7 +161,7 @@ int FlashFile::program(uint64_t offset, const uint8_t *data, size_t bytes, nst_e
     return put(offset, next.data(), bytes, err);
 }
 
-int FlashFile::put(uint64_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
+int FlashFile::put(size_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
     const bool waits = durable_ && offset < 2 * uint64_t{flash_.geometry.sector_bytes};
     if (waits) {
         if (int code = sync(err); code != NST_OK) {

@@ -42,9 +42,9 @@ class FlashFile {
     int descriptor() const { return fd_; }
 
   private:
-    int erase(uint64_t offset, nst_error *err);
-    int program(uint64_t offset, const uint8_t *data, size_t bytes, nst_error *err);
-    int put(uint64_t offset, const uint8_t *data, size_t bytes, nst_error *err);
+    int erase(size_t offset, nst_error *err);
+    int program(size_t offset, const uint8_t *data, size_t bytes, nst_error *err);
+    int put(size_t offset, const uint8_t *data, size_t bytes, nst_error *err);
     int sync(nst_error *err);
     int lock(const FlashFileOptions &options, nst_error *err);
     int size(const FlashFileOptions &options, nst_error *err);

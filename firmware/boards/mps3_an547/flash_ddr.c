@@ -8,14 +8,14 @@ extern uint8_t nst_flash_begin[];
 
 enum { FLASH_BYTES = 64 << 20, PROVISION_BYTES = 16 << 10, SECTOR_BYTES = 4096, PAGE_BYTES = 256 };
 
-static int erase(void *self, uint64_t offset, nst_error *err) {
+static int erase(void *self, size_t offset, nst_error *err) {
     (void)self;
     (void)err;
     memset(nst_flash_begin + offset, 0xFF, SECTOR_BYTES);
     return NST_OK;
 }
 
-static int program(void *self, uint64_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
+static int program(void *self, size_t offset, const uint8_t *data, size_t bytes, nst_error *err) {
     (void)self;
     (void)err;
     for (size_t i = 0; i < bytes; i++) {

@@ -17,7 +17,7 @@ static uint64_t scratch_need(const nst_conv2d_params *p) {
     if (p->layout == NST_LAYOUT_MVE) {
         return 2 * matrix.runs * run_bytes;
     }
-    if (p->layout != NST_LAYOUT_DSP || p->runs != 1) {
+    if (!nst_layout_is_dsp(p->layout) || p->runs != 1) {
         return 0;
     }
     const bool gathers = p->input_channels / p->groups % 4 != 0;

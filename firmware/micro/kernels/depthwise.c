@@ -8,7 +8,7 @@
 #include "micro/kernels/variant.h"
 
 static uint64_t scratch_need(const nst_depthwise_params *p) {
-    if (p->layout == NST_LAYOUT_DSP) {
+    if (nst_layout_is_dsp(p->layout)) {
         return nst_dsp_lines_bytes(p);
     }
     if (p->layout != NST_LAYOUT_MVE || p->channel_multiplier != 1) {
@@ -27,7 +27,7 @@ static bool check(const void *params, const uint32_t *tensor_bytes, uint32_t scr
     const uint32_t weights[4] = {p->kernel_height, p->kernel_width, p->input_channels,
                                  p->channel_multiplier};
     if (!nst_fits(input, 4, tensor_bytes[0]) || !nst_fits(output, 5, tensor_bytes[3]) ||
-        !nst_fits(weights, 4, tensor_bytes[1]) || p->layout >= NST_LAYOUT_COUNT) {
+        !nst_fits(weights, 4, tensor_bytes[1]) || !nst_layout_is_known(p->layout)) {
         return false;
     }
     const uint32_t taps = p->kernel_height * p->kernel_width;

@@ -35,12 +35,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "micro/kernels/variant.h"
+
 typedef enum nst_layout {
     NST_LAYOUT_ROWS = 0,
     NST_LAYOUT_MVE = 1,
     NST_LAYOUT_DSP = 2,
     NST_LAYOUT_COUNT,
 } nst_layout;
+
+/* Whether this build reads a layout: one with vectors has no use for that of the DSP extension. */
+static inline bool nst_layout_is_known(uint32_t layout) {
+    return layout < NST_LAYOUT_COUNT && (!NST_MVE || layout != NST_LAYOUT_DSP);
+}
+
+static inline bool nst_layout_is_dsp(uint32_t layout) {
+    return !NST_MVE && layout == NST_LAYOUT_DSP;
+}
 
 /* What one output channel needs to become an int8. */
 typedef struct nst_channel {

@@ -7,7 +7,7 @@
 #include "micro/kernels/variant.h"
 
 static uint64_t scratch_need(const nst_linear_params *p) {
-    if (p->layout == NST_LAYOUT_DSP) {
+    if (nst_layout_is_dsp(p->layout)) {
         return nst_dsp_columns_bytes(p->batches < 3 ? 1 : 3, nst_round_up(p->inputs, 4));
     }
     return p->layout == NST_LAYOUT_MVE ? 2 * nst_round_up(p->inputs, 16) : 0;

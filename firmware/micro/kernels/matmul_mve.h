@@ -47,7 +47,7 @@ void nst_matmul_mve_single(const nst_matmul_strip *strip);
  * own layout, in which every plan for such a core has its matrices; otherwise it is any. */
 static inline bool nst_matmul_knows(uint32_t layout, uint32_t rows) {
     return NST_MVE ? layout == NST_LAYOUT_MVE && rows <= NST_MATMUL_MVE_FARTHEST
-                   : layout < NST_LAYOUT_COUNT;
+                   : nst_layout_is_known(layout);
 }
 
 /* Columns that are gathered one by one, in scratch memory: they wait for a second one. */
