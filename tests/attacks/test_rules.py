@@ -87,6 +87,16 @@ def many(table: str, count: int) -> Edit:
     return edit
 
 
+def rows_of(shape: list[int]) -> Edit:
+    """Make the slot "x" rows of the slot "logits", a state of that shape."""
+
+    def edit(manifest: dict[str, Any]) -> None:
+        manifest["slots"][1]["append"] = 2
+        manifest["slots"][2] |= {"role": "state", "shape": shape}
+
+    return edit
+
+
 EDITS: dict[str, tuple[Edit, str, str]] = {
     # ---- encoding of entries ----
     "an unknown member": (put("slots", 0, "zzz", 1), "CORRUPT", "slots[0]"),
@@ -186,6 +196,12 @@ EDITS: dict[str, tuple[Edit, str, str]] = {
     ),
     "programs that overlap": (put("programs", 1, "offset", 0), "CORRUPT", "programs[1]"),
     "programs out of order": (swap("programs", 2, 3), "CORRUPT", "programs[2]"),
+    # ---- slots ----
+    "rows of a slot that is not there": (put("slots", 1, "append", 3), "CORRUPT", "slots[1]"),
+    "rows of a slot that is no state": (put("slots", 1, "append", 0), "CORRUPT", "slots[1]"),
+    "rows of another shape": (rows_of([8, 3]), "CORRUPT", "slots[1]"),
+    "rows of another rank": (rows_of([8, 4, 1]), "CORRUPT", "slots[1]"),
+    "a growing slot written": (rows_of([8, 4]), "CORRUPT", "stages[2]"),
     # ---- stages ----
     "a stage without a program": (put("stages", 0, "program", 4), "CORRUPT", "stages[0]"),
     "a position that is not there": (put("stages", 0, "last", 3), "CORRUPT", "stages[0]"),
