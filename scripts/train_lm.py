@@ -32,7 +32,8 @@ from nestling.language.training import LOG_NAME, LanguageTraining, train_languag
 from nestling.recipes import language
 
 LIMIT_BYTES = 4_000_000
-TOKENIZER_CHARACTERS = 2_000_000
+# Fewer tokens than bytes and special ones: no merges.
+BYTES = 256
 
 
 @click.command()
@@ -57,11 +58,7 @@ def main(
     training, validation = load_corpus("train"), load_corpus("validation")
     file = out / language.TOKENIZER_NAME
     if not (resume and file.exists()):
-        # As much of the code as there is prose: merges for both.
-        prose = [document.text for document in training if document.kind == "prose"]
-        code = [document.text for document in training if document.kind == "code"]
-        share = max(1, sum(map(len, code)) // (TOKENIZER_CHARACTERS - sum(map(len, prose))))
-        train_tokenizer([*prose, *code[::share]], language.VOCABULARY).save(str(file))
+        train_tokenizer([], BYTES).save(str(file))
     tokenizer = load_tokenizer(file, language.VOCABULARY)
     texts = {kind: encode_stream(tokenizer, training, kind) for kind in KINDS}
     checked = {kind: encode_stream(tokenizer, validation, kind) for kind in KINDS}

@@ -2,12 +2,14 @@
 
 ================  =================================================================================
 `corpus`          real English and code that every Python installation carries
-`tokenizer`       a small byte-level BPE
+`tokenizer`       a byte-level BPE
 `training`        one loss for every exit and every mix of paths
 `scoring`         whole windows at once, every token on a path of its own
 `decoder`         token by token with a key-value cache: the oracle of the native decode loop
 `policies`        which path makes the next token: the papers' parameters and formulas
-`controllers`     the policies at work on the decoder, many conversations at once
+`running`         the policies at work, on given text and on text of the model's own
+`costs`, `bits`   what a token costs in multiply-accumulates, and what it is worth
 `speculation`     drafting with a small path, verifying with a large one
+`router`          every route above the core: the best one, a learnt one, a random one
 ================  =================================================================================
 """

@@ -155,19 +155,22 @@ class EagerDecoder:
         return self._run(layer)
 
     def similarity(self) -> Tensor:
-        """Return the cosine across the last layer that ran for the last token of each row."""
-        result = torch.ones(self.rows)
+        """Return the cosine across the last layer that ran for each token: (rows, count)."""
+        result = torch.ones(self._levels.shape[:2])
         for layer in range(len(self._layers)):
-            ran = self._levels[:, -1, 2 * layer] > 0
-            before, after = self._streams[layer][:, -1], self._streams[layer + 1][:, -1]
-            result = torch.where(ran, F.cosine_similarity(before, after, dim=-1), result)
+            cosine = F.cosine_similarity(self._streams[layer], self._streams[layer + 1], dim=-1)
+            result = torch.where(self._levels[..., 2 * layer] > 0, cosine, result)
         return result
+
+    def stream(self) -> Tensor:
+        """Return the stream behind the last layer of the tokens fed last: (rows, count, dim)."""
+        return self._streams[-1]
 
     def signals(self, logits: Tensor, path: Tensor) -> Signals:
         """Return what is known of the last token of each row; `logits` is (rows, vocabulary)."""
         entropy, confidence, margin = measure_logits(logits)
-        stream = self._streams[-1][:, -1]
-        return Signals(entropy, confidence, margin, self.similarity(), path, stream)
+        similarity, stream = self.similarity()[:, -1], self.stream()[:, -1]
+        return Signals(entropy, confidence, margin, similarity, path, stream)
 
     def _expand(self, levels: Tensor | Subnet, count: int) -> Tensor:
         if isinstance(levels, Subnet):

@@ -12,9 +12,8 @@ from nestling.elastic import Subnet, Supernet
 from nestling.errors import PathError
 from nestling.language.bits import Windows, token_bits
 from nestling.language.costs import TokenCosts
-from nestling.language.decoder import EagerDecoder, Signals, StateRule
+from nestling.language.decoder import EagerDecoder, Signals, StateRule, measure_logits
 from nestling.language.policies import ACCEPT, Controller, TokenPolicy
-from nestling.language.scoring import logits_each
 
 
 @dataclass(frozen=True)
@@ -134,31 +133,86 @@ def next_token(
 
 
 @torch.inference_mode()
-def read_mixed(
-    supernet: Supernet, windows: Windows, paths: Sequence[Subnet], path: Tensor, batch: int = 16
+def read_paths(
+    supernet: Supernet,
+    windows: Windows,
+    paths: Sequence[Subnet],
+    path: Tensor,
+    rule: StateRule = StateRule.PROPAGATE,
+    batch: int = 16,
 ) -> Tensor:
-    """Return the bits of targets when it is known beforehand which token takes which path.
+    """Return logits when it is known beforehand which token takes which path.
 
-    The same as `follow_text` with PROPAGATE, without the loop over positions.
+    The same as `follow_text`, without the loop over positions.
 
     Args:
         supernet: A decoder.
         windows: The text.
         paths: What the numbers mean.
         path: int64, (windows, length).
+        rule: What skipped layers leave in the cache.
         batch: Windows at once.
+
+    Returns:
+        float32, (windows, length, vocabulary).
     """
     table = torch.tensor([one.levels for one in paths])
-    parts = [
-        token_bits(logits_each(supernet.eval(), tokens, table[chosen]), targets)
-        for tokens, targets, chosen in zip(
-            torch.split(windows.tokens, batch),
-            torch.split(windows.targets, batch),
-            torch.split(path, batch),
-            strict=True,
+    parts = zip(torch.split(windows.tokens, batch), torch.split(path, batch), strict=True)
+    return torch.cat(
+        [
+            EagerDecoder(supernet, len(tokens), tokens.shape[1], rule).feed(tokens, table[chosen])
+            for tokens, chosen in parts
+        ]
+    )
+
+
+@torch.inference_mode()
+def follow_exits(
+    supernet: Supernet, windows: Windows, paths: Sequence[Subnet], policy: TokenPolicy
+) -> PolicyRun:
+    """Do what `follow_text` does, for policies that look at no more than the first path's exit.
+
+    The first path must be a prefix of all others (the core): what is known behind it does not
+    depend on what was decided before, so neither loop nor batch order is needed.
+
+    Args:
+        supernet: A decoder.
+        windows: The text.
+        paths: What the policy's numbers mean.
+        policy: Starts every token on the first path, or decides without looking at text.
+
+    Raises:
+        PathError: The policy names a path that there is not.
+    """
+    table = PathTable(supernet, paths)
+    rows, length = windows.tokens.shape
+    parts = []
+    for tokens in torch.split(windows.tokens, 16):
+        decoder = EagerDecoder(supernet, len(tokens), tokens.shape[1])
+        logits = decoder.feed(tokens, paths[0])
+        parts.append((*measure_logits(logits), decoder.similarity(), decoder.stream()))
+    entropy, confidence, margin, similarity, stream = map(torch.cat, zip(*parts, strict=True))
+    controller = policy.start(rows)
+    chosen = []
+    for position in range(length):
+        path = controller.choose(None, position)
+        now = Signals(
+            entropy[:, position],
+            confidence[:, position],
+            margin[:, position],
+            similarity[:, position],
+            path,
+            stream[:, position],
         )
-    ]
-    return torch.cat(parts)
+        answer = torch.where(path == 0, controller.accept(now), ACCEPT)
+        path = torch.where(answer == ACCEPT, path, answer)
+        table.check(path)
+        chosen.append(path)
+    path = torch.stack(chosen, 1)
+    logits = read_paths(supernet, windows, paths, path)
+    heads = 1 + (path > 0) * int(policy.exit_logits)
+    macs = table.blocks[path] + table.state[path] + heads * table.head
+    return PolicyRun(token_bits(logits, windows.targets), path, macs)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ The first two layers are the core: small, the same on every path, with an exit b
 The four layers above hold most of the weights, at three widths. A path that goes on from the core
 repeats nothing, so a draft is the first part of its verification, and the entropy of the tiny path
 is known before anybody pays for the full one.
+
+Tokens are bytes, without merges: most of them are easy, some are not, and that is what policies
+live on.
 """
 
 from __future__ import annotations
@@ -29,12 +32,20 @@ FOLDER = Path(__file__).parent
 SUPERNET_NAME = "supernet.pt"
 TOKENIZER_NAME = "tokenizer.json"
 
-VOCABULARY = 1024
+VOCABULARY = 272
 POSITIONS = 512
 CORE_LAYERS = 2
 EMBEDDING_SCALE = 0.2
 
-TRAINING = LanguageTraining(steps=2400, windows=4, lr=0.012, mixed_share=0.25)
+TRAINING = LanguageTraining(
+    steps=1300,
+    windows=4,
+    prose_share=0.5,
+    mixed_share=0.25,
+    lr=0.012,
+    core_weight=0.5,
+    core_focus=0.4,
+)
 
 
 def build() -> Supernet:
@@ -47,7 +58,7 @@ def build() -> Supernet:
             depth=6,
             heads=6,
             groups=2,
-            hidden=448,
+            hidden=512,
             positions=POSITIONS,
             widths=(0.25, 0.5, 1.0),
             heads_widths=(1.0,),
