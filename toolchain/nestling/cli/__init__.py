@@ -13,6 +13,7 @@ from nestling.cli.bench import command as bench
 from nestling.cli.compile_plan import command as compile_plan
 from nestling.cli.demo import command as demo
 from nestling.cli.demo_devices import command as demo_devices
+from nestling.cli.demo_lm import command as demo_lm
 from nestling.cli.demo_targets import command as demo_targets
 from nestling.cli.devices import command as devices
 from nestling.cli.export import command as export
@@ -50,6 +51,7 @@ for _command in (
     generate,
     devices,
     demo_devices,
+    demo_lm,
     demo_targets,
     push,
     simulate,

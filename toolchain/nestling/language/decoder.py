@@ -76,6 +76,8 @@ class EagerDecoder:
 
     Attributes:
         position: Tokens that each row holds.
+        steering: Vectors that are added to the stream at a layer's input, (dim,) by layer; may
+            change from one token to the next. Layers that a token skips do not see theirs.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class EagerDecoder:
         self.keys = [torch.zeros(shape) for _ in self._layers]
         self.values = [torch.zeros(shape) for _ in self._layers]
         self.position = 0
+        self.steering: dict[int, Tensor] = {}
         self._full = torch.tensor(supernet.space.full().levels)
         self._streams: list[Tensor] = []
         self._hidden: list[Tensor] = []
@@ -122,13 +125,17 @@ class EagerDecoder:
         Raises:
             PathError: The context is full.
         """
-        count = tokens.shape[1]
+        return self.feed_stream(self.supernet.stem.embedding(tokens), levels)  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def feed_stream(self, x: Tensor, levels: Tensor | Subnet) -> Tensor:
+        """Do what `feed` does with embeddings in the place of tokens: (rows, count, dim)."""
+        count = x.shape[1]
         if self.position + count > self.capacity:
             raise PathError(
                 "the context is full", expected=self.capacity, actual=self.position + count
             )
         self.position += count
-        x: Tensor = self.supernet.stem.embedding(tokens)  # type: ignore[operator]
         self._streams = [x]
         self._levels = self._expand(levels, count)
         return self._run(0)
@@ -189,6 +196,9 @@ class EagerDecoder:
         for index in range(first, len(self._layers)):
             attention, ffn = self._layers[index]
             on, level = self._levels[..., 2 * index], self._levels[..., 2 * index + 1]
+            if index in self.steering:
+                x = x + self.steering[index] * (on > 0)[..., None]
+                hidden = hidden + self.steering[index]
             if self.rule is StateRule.RECOMPUTE:
                 # What the full path leaves in the cache, beside the stream that gives the logits.
                 full = torch.full_like(level, int(self._full[2 * index + 1]))

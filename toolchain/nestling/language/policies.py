@@ -21,12 +21,13 @@ A policy of your own is a class with a method `start`, which returns what answer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from nestling.errors import PathError
 from nestling.language.decoder import Signals
 
 ACCEPT = -1
@@ -316,29 +317,63 @@ class Mode:
 
     Attributes:
         name: As users say it.
-        prefix: Text that is put before a prompt: a system prompt, or a control token.
         thinking_path: Path while thinking.
         answer_path: Path of the answer.
-        thinking_tokens: Most tokens of thinking; None: no limit.
+        thinking_tokens: Most tokens of thinking; 0 answers at once.
+        prefix: Text that is put before a prompt: a system prompt, or a control token.
     """
 
     name: str
-    prefix: str
     thinking_path: int
     answer_path: int
-    thinking_tokens: int | None = None
+    thinking_tokens: int
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
-class Steering:
-    """A vector that is added to the stream at a stage's input, for the tokens that want it.
+class Moded:
+    """Paths as the mode says; the mode may change in the midst of a generation.
 
     Attributes:
-        layer: Before which layer.
-        vector: float32, (dim,).
-        strength: Factor.
+        modes: To choose from.
+        first: Name of the mode at the beginning.
     """
 
-    layer: int
-    vector: Tensor = field(repr=False)
-    strength: float = 1.0
+    modes: tuple[Mode, ...]
+    first: str
+    exit_logits: ClassVar[bool] = False
+
+    def start(self, rows: int) -> ModeSwitch:
+        """Return it; `set_mode` changes the mode."""
+        return ModeSwitch(self, rows)
+
+
+class ModeSwitch(TakeAll):
+    """`Moded` at work: it counts the tokens of thinking."""
+
+    def __init__(self, policy: Moded, rows: int) -> None:
+        self._policy, self._rows = policy, rows
+        self._thought = 0
+        self.set_mode(policy.first)
+
+    def set_mode(self, name: str) -> None:
+        """Change the mode from the next token on; what was thought already counts.
+
+        Raises:
+            PathError: There is no such mode.
+        """
+        named = {mode.name: mode for mode in self._policy.modes}
+        if name not in named:
+            raise PathError("no such mode", expected=", ".join(named), actual=name)
+        self.mode = named[name]
+
+    def answer(self) -> None:
+        """End the thinking: the model said so."""
+        self._thought = max(mode.thinking_tokens for mode in self._policy.modes)
+
+    def choose(self, last: Signals | None, position: int) -> Tensor:
+        """Return the path of thinking until its tokens are used up, then that of the answer."""
+        thinking = self._thought < self.mode.thinking_tokens
+        self._thought += 1
+        path = self.mode.thinking_path if thinking else self.mode.answer_path
+        return torch.full((self._rows,), path)
