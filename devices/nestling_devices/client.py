@@ -26,6 +26,7 @@ from smpclient.transport import SMPTransportDisconnected
 
 from nestling_devices.errors import LinkError, NoAnswerError, refusal_error
 from nestling_devices.line import Line
+from nestling_devices.sentences import with_sentences
 from nestling_devices.transport import DamagedFrameError, LineTransport
 
 DEFAULT_TIMEOUT_S = 2.5
@@ -141,7 +142,7 @@ class Client:
                     raise LinkError("the line to the device is gone", actual=str(error)) from error
                 if success(answer):
                     return answer
-                failure = refusal_error(answer)
+                failure = refusal_error(answer, with_sentences(getattr(answer, "rsn", None) or ""))
                 if not _is_busy(answer):
                     raise failure
                 # An earlier try is still being worked on, and its answer will do for this one too.

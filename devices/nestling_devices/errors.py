@@ -147,13 +147,13 @@ _KINDS: dict[int, type[NestlingError]] = {
 NESTLING_GROUP = 64
 
 
-def refusal_error(answer: object) -> NestlingError:
+def refusal_error(answer: object, reason: str) -> NestlingError:
     """Return the exception that a refusal stands for.
 
     Args:
         answer: `ErrorV1` or `ErrorV2` of any group, as `smpclient` returns them.
+        reason: Its sentence for people; may be empty.
     """
-    reason = str(getattr(answer, "rsn", None) or "")
     err = getattr(answer, "err", None)
     if err is None:
         code = getattr(answer, "rc", 0)

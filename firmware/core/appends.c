@@ -1,6 +1,7 @@
 /* Slots whose content is the next rows of a state slot, such as keys that go into a cache. */
 #include "error.h"
 #include "reader.h"
+#include "sentence.h"
 
 /* Whether `rows` has the shape of some rows of `state`. */
 static bool fits(const nst_slot_info *rows, const nst_slot_info *state) {
@@ -35,18 +36,19 @@ int nst_check_appends(const nst_bundle *bundle, nst_error *err) {
         nst_slot_info state;
         if (nst_bundle_slot(bundle, i, &rows) != NST_OK) {
             return nst_fail_entry(err, NST_E_CORRUPT, NST_SLOTS, i, 0, 0,
-                                  "the manifest changed while it was read");
+                                  NST_TEXT("the manifest changed while it was read"));
         }
         if (rows.append == NST_NONE) {
             continue;
         }
         if (nst_bundle_slot(bundle, rows.append, &state) != NST_OK) {
             return nst_fail_entry(err, NST_E_CORRUPT, NST_SLOTS, i, bundle->count[NST_SLOTS],
-                                  rows.append, "the slot is rows of a slot that is not there");
+                                  rows.append,
+                                  NST_TEXT("the slot is rows of a slot that is not there"));
         }
         if (!fits(&rows, &state)) {
             return nst_fail_entry(err, NST_E_CORRUPT, NST_SLOTS, i, 0, rows.append,
-                                  "the slot does not fit the state that it is rows of");
+                                  NST_TEXT("the slot does not fit the state that it is rows of"));
         }
     }
     return NST_OK;

@@ -4,6 +4,7 @@
 
 #include "checked.h"
 #include "reader.h"
+#include "sentence.h"
 #include "signature.h"
 
 static const uint8_t magic[8] = {0x89, 'N', 'E', 'S', 'T', '\r', '\n', 0x1A};
@@ -28,14 +29,15 @@ static int fail_prefix(nst_error *err, int code, uint64_t expected, uint64_t act
 int nst_bundle_prefix(const void *data, size_t size, nst_prefix *out, nst_error *err) {
     const uint8_t *at = data;
     if (out == NULL || (data == NULL && size > 0)) {
-        return fail_prefix(err, NST_E_ARGUMENT, 0, 0, "data or out is null");
+        return fail_prefix(err, NST_E_ARGUMENT, 0, 0, NST_TEXT("data or out is null"));
     }
     size_t compared = size < sizeof magic ? size : sizeof magic;
     if (compared > 0 && memcmp(at, magic, compared) != 0) {
-        return fail_prefix(err, NST_E_FOREIGN, 0, 0, "this is not a nestling bundle");
+        return fail_prefix(err, NST_E_FOREIGN, 0, 0, NST_TEXT("this is not a nestling bundle"));
     }
     if (size < NST_PREFIX_BYTES) {
-        return fail_prefix(err, NST_E_TRUNCATED, NST_PREFIX_BYTES, size, "the bundle is cut short");
+        return fail_prefix(err, NST_E_TRUNCATED, NST_PREFIX_BYTES, size,
+                           NST_TEXT("the bundle is cut short"));
     }
     out->format_version = load_u32(at + 8);
     out->signature_bytes = load_u32(at + 12);
@@ -45,25 +47,25 @@ int nst_bundle_prefix(const void *data, size_t size, nst_prefix *out, nst_error 
     if (out->format_version == 0 || out->format_version > NST_FORMAT_VERSION) {
         return fail_prefix(err, NST_E_VERSION, NST_FORMAT_VERSION, out->format_version,
                            out->format_version > NST_FORMAT_VERSION
-                               ? "the bundle is of a newer format version"
-                               : "the bundle is of an unknown format version");
+                               ? NST_TEXT("the bundle is of a newer format version")
+                               : NST_TEXT("the bundle is of an unknown format version"));
     }
     if (out->manifest_bytes > NST_MAX_MANIFEST_BYTES) {
         return fail_prefix(err, NST_E_LIMIT, NST_MAX_MANIFEST_BYTES, out->manifest_bytes,
-                           "the manifest is too large");
+                           NST_TEXT("the manifest is too large"));
     }
     if (out->manifest_bytes == 0 ||
         (out->signature_bytes != 0 && out->signature_bytes != NST_SIGNATURE_BYTES)) {
-        return fail_prefix(err, NST_E_CORRUPT, 0, 0, "the prefix gives impossible sizes");
+        return fail_prefix(err, NST_E_CORRUPT, 0, 0, NST_TEXT("the prefix gives impossible sizes"));
     }
     uint64_t least = NST_PREFIX_BYTES + out->manifest_bytes + NST_SIGNATURE_BYTES;
     if (out->total_bytes <= least) {
         return fail_prefix(err, NST_E_CORRUPT, least, out->total_bytes,
-                           "the bundle is smaller than its own manifest");
+                           NST_TEXT("the bundle is smaller than its own manifest"));
     }
     if (out->total_bytes > SIZE_MAX) {
         return fail_prefix(err, NST_E_LIMIT, SIZE_MAX, out->total_bytes,
-                           "the bundle is larger than this machine can address");
+                           NST_TEXT("the bundle is larger than this machine can address"));
     }
     return NST_OK;
 }
@@ -83,11 +85,12 @@ static int check_manifest_hash(const nst_bundle *bundle, const nst_hash_ops *has
     if (hash->init(&state) != 0 ||
         hash->update(&state, bundle->manifest, (size_t)bundle->prefix.manifest_bytes) != 0 ||
         hash->final(&state, digest) != 0) {
-        return nst_fail(err, NST_E_HASH, "manifest", NULL, 0, 0, "the hash could not be computed");
+        return nst_fail(err, NST_E_HASH, "manifest", NULL, 0, 0,
+                        NST_TEXT("the hash could not be computed"));
     }
     if (memcmp(digest, bundle->prefix.manifest_sha256, NST_HASH_BYTES) != 0) {
         return nst_fail(err, NST_E_HASH, "manifest", NULL, 0, 0,
-                        "the manifest's bytes are not those that were written");
+                        NST_TEXT("the manifest's bytes are not those that were written"));
     }
     return NST_OK;
 }
@@ -97,7 +100,7 @@ int nst_open_head(nst_bundle *out, const void *data, size_t size, void *index, s
     nst_bundle bundle = {.data = data, .size = size};
     if (out == NULL || hash == NULL || index == NULL || (uintptr_t)index % sizeof(uint32_t) != 0) {
         return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
-                        "out, hash or index is null, or index is not aligned");
+                        NST_TEXT("out, hash or index is null, or index is not aligned"));
     }
     int code = nst_bundle_prefix(data, size, &bundle.prefix, err);
     if (code != NST_OK) {
@@ -107,7 +110,8 @@ int nst_open_head(nst_bundle *out, const void *data, size_t size, void *index, s
         bool shorter = size < bundle.prefix.total_bytes;
         return fail_prefix(err, shorter ? NST_E_TRUNCATED : NST_E_CORRUPT,
                            bundle.prefix.total_bytes, size,
-                           shorter ? "the bundle is cut short" : "bytes follow the bundle's end");
+                           shorter ? NST_TEXT("the bundle is cut short")
+                                   : NST_TEXT("bytes follow the bundle's end"));
     }
     bundle.manifest = bundle.data + NST_PREFIX_BYTES;
     bundle.manifest_end = bundle.manifest + bundle.prefix.manifest_bytes;
@@ -117,7 +121,7 @@ int nst_open_head(nst_bundle *out, const void *data, size_t size, void *index, s
         bundle.info.signature_bytes = bundle.prefix.signature_bytes;
         if (!nst_signature_is_well_formed(bundle.info.signature, bundle.info.signature_bytes)) {
             return nst_fail(err, NST_E_SIGNATURE, "signature", NULL, 0, 0,
-                            "the signature is malformed");
+                            NST_TEXT("the signature is malformed"));
         }
     }
     code = check_manifest_hash(&bundle, hash, err);
@@ -134,7 +138,7 @@ int nst_bundle_open(nst_bundle *out, const void *data, size_t size, void *index,
                     const nst_hash_ops *hash, nst_error *err) {
     nst_bundle bundle;
     if (out == NULL) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "out is null");
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, NST_TEXT("out is null"));
     }
     int code = nst_open_head(&bundle, data, size, index, index_bytes, hash, err);
     if (code == NST_OK) {

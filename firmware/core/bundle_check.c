@@ -2,11 +2,12 @@
 #include "checked.h"
 #include "path.h"
 #include "reader.h"
+#include "sentence.h"
 #include "text.h"
 
 static int stale(nst_error *err, nst_table table, uint32_t i) {
     return nst_fail_entry(err, NST_E_CORRUPT, table, i, 0, 0,
-                          "the entry changed while it was read");
+                          NST_TEXT("the entry changed while it was read"));
 }
 
 /* The bytes of an item, in a section of the right kind; null with the error filled otherwise. */
@@ -16,16 +17,17 @@ static const uint8_t *item_data(const nst_bundle *bundle, nst_table table, uint3
     nst_section_info section;
     if (nst_bundle_section(bundle, section_index, &section) != NST_OK) {
         nst_fail_entry(err, NST_E_CORRUPT, table, i, bundle->count[NST_SECTIONS], section_index,
-                       "it names a section that is not there");
+                       NST_TEXT("it names a section that is not there"));
         return NULL;
     }
     if (section.kind != (table == NST_PROGRAMS ? NST_PROGRAM : NST_BLOB)) {
-        nst_fail_entry(err, NST_E_CORRUPT, table, i, 0, 0, "its section is of another kind");
+        nst_fail_entry(err, NST_E_CORRUPT, table, i, 0, 0,
+                       NST_TEXT("its section is of another kind"));
         return NULL;
     }
     if (offset > section.size || size > section.size - offset) {
         nst_fail_entry(err, NST_E_CORRUPT, table, i, section.size, size,
-                       "it reaches over the end of its section");
+                       NST_TEXT("it reaches over the end of its section"));
         return NULL;
     }
     return bundle->data + section.offset + offset;
@@ -61,10 +63,10 @@ int nst_read_stage(const nst_bundle *bundle, uint32_t i, nst_stage_info *out, ns
     out->bindings.below = bundle->count[NST_CONSTANTS];
     if (out->program >= bundle->count[NST_PROGRAMS]) {
         nst_fail_entry(err, NST_E_CORRUPT, NST_STAGES, i, bundle->count[NST_PROGRAMS], out->program,
-                       "the stage names a program that is not there");
+                       NST_TEXT("the stage names a program that is not there"));
     } else if (out->last >= positions || out->first > out->last) {
         nst_fail_entry(err, NST_E_CORRUPT, NST_STAGES, i, positions, out->last,
-                       "the stage spans positions that are not there");
+                       NST_TEXT("the stage spans positions that are not there"));
     } else {
         return NST_OK;
     }
@@ -80,7 +82,7 @@ int nst_read_path(const nst_bundle *bundle, uint32_t i, nst_path_info *out, nst_
     out->chain.below = bundle->count[NST_STAGES];
     if (out->fused != NST_NONE && out->fused >= bundle->count[NST_STAGES]) {
         return nst_fail_entry(err, NST_E_CORRUPT, NST_PATHS, i, bundle->count[NST_STAGES],
-                              out->fused, "the path names a stage that is not there");
+                              out->fused, NST_TEXT("the path names a stage that is not there"));
     }
     return NST_OK;
 }
@@ -103,25 +105,27 @@ static int check_slots(const nst_bundle *bundle, uint32_t i, nst_stage_info stag
     }
     if (code != NST_E_END) {
         return fail_stage(err, i, stage.name, bundle->count[NST_SLOTS], slot,
-                          "the stage reads a slot that is not there");
+                          NST_TEXT("the stage reads a slot that is not there"));
     }
     while ((code = nst_list_next_index(&stage.outputs, &slot)) == NST_OK) {
         uint8_t bit = (uint8_t)(1u << (slot % 8));
         if (nst_bundle_slot(bundle, slot, &info) != NST_OK || info.role == NST_INPUT) {
-            return fail_stage(err, i, stage.name, 0, slot, "the stage writes an input slot");
+            return fail_stage(err, i, stage.name, 0, slot,
+                              NST_TEXT("the stage writes an input slot"));
         }
         if (nst_is_appended(bundle, slot)) {
             return fail_stage(err, i, stage.name, 0, slot,
-                              "the stage writes a slot that rows are appended to");
+                              NST_TEXT("the stage writes a slot that rows are appended to"));
         }
         if ((written[slot / 8] & bit) != 0) {
-            return fail_stage(err, i, stage.name, 0, slot, "the stage writes a slot twice");
+            return fail_stage(err, i, stage.name, 0, slot,
+                              NST_TEXT("the stage writes a slot twice"));
         }
         written[slot / 8] |= bit;
     }
     if (code != NST_E_END) {
         return fail_stage(err, i, stage.name, bundle->count[NST_SLOTS], slot,
-                          "the stage writes a slot that is not there");
+                          NST_TEXT("the stage writes a slot that is not there"));
     }
     return NST_OK;
 }
@@ -137,16 +141,16 @@ static int check_bindings(const nst_bundle *bundle, uint32_t i, nst_stage_info s
         bool renamed = nst_peek_major(&(nst_cursor){stage.bindings.at, stage.bindings.end}) == 4;
         if (nst_list_next_binding(bundle, &stage.bindings, &name, &constant) != NST_OK) {
             return fail_stage(err, i, stage.name, bundle->count[NST_CONSTANTS], constant,
-                              "the stage binds a constant that is not there");
+                              NST_TEXT("the stage binds a constant that is not there"));
         }
         if (nst_text_compare(previous, name) >= 0) {
             return fail_stage(err, i, stage.name, 0, constant,
-                              "the names that the stage binds do not ascend");
+                              NST_TEXT("the names that the stage binds do not ascend"));
         }
         key = nst_entry_name(bundle, NST_CONSTANTS, constant);
         if (renamed && nst_text_compare(name, key) == 0) {
             return fail_stage(err, i, stage.name, 0, constant,
-                              "the stage renames a constant to its own key");
+                              NST_TEXT("the stage renames a constant to its own key"));
         }
         previous = name;
     }
@@ -168,13 +172,13 @@ static int check_path(const nst_bundle *bundle, uint32_t i, nst_path_info *path,
     }
     if (code != NST_E_END) {
         return nst_fail_entry(err, NST_E_CORRUPT, NST_PATHS, i, bundle->count[NST_STAGES], stage,
-                              "the path names a stage that is not there");
+                              NST_TEXT("the path names a stage that is not there"));
     }
     costs = path->cost_us;
     while (nst_list_next_figure(&costs, &name, &cost) == NST_OK) {
         if (cost < 0) {
             return nst_fail_entry(err, NST_E_CORRUPT, NST_PATHS, i, 0, 0,
-                                  "a cost of the path is negative");
+                                  NST_TEXT("a cost of the path is negative"));
         }
     }
     code = nst_path_check_list(bundle, path->chain, NULL, err);
@@ -221,7 +225,7 @@ int nst_check_references(const nst_bundle *bundle, nst_error *err) {
         if (code == NST_OK &&
             (path.macs < macs || (path.macs == macs && path.weight_bytes < weight_bytes))) {
             code = nst_fail_entry(err, NST_E_CORRUPT, NST_PATHS, i, macs, path.macs,
-                                  "the paths do not ascend by macs, then weight_bytes");
+                                  NST_TEXT("the paths do not ascend by macs, then weight_bytes"));
         }
         macs = path.macs;
         weight_bytes = path.weight_bytes;

@@ -1,5 +1,6 @@
 /* First pass over the manifest: where every entry starts, and that no name is there twice. */
 #include "reader.h"
+#include "sentence.h"
 #include "text.h"
 
 int nst_fail_entry(nst_error *err, int code, nst_table table, uint32_t i, uint64_t expected,
@@ -35,15 +36,15 @@ static int index_table(nst_indexer *to, nst_table table, uint32_t least, uint32_
     uint32_t count = 0;
     if (!nst_take_list(&to->cursor, &count)) {
         return nst_fail_entry(err, NST_E_CORRUPT, table, 0, 0, 0,
-                              "the table is not a list, or is longer than the manifest");
+                              NST_TEXT("the table is not a list, or is longer than the manifest"));
     }
     if (count < least) {
         return nst_fail_entry(err, NST_E_CORRUPT, table, 0, least, count,
-                              "the table has too few entries");
+                              NST_TEXT("the table has too few entries"));
     }
     if (count > most) {
         return nst_fail_entry(err, NST_E_LIMIT, table, 0, most, count,
-                              "the table has too many entries");
+                              NST_TEXT("the table has too many entries"));
     }
     bundle->first[table] = to->used;
     bundle->count[table] = count;
@@ -51,11 +52,11 @@ static int index_table(nst_indexer *to, nst_table table, uint32_t least, uint32_
         size_t offset = (size_t)(to->cursor.at - bundle->manifest);
         if (to->used == to->capacity) {
             return nst_fail_entry(err, NST_E_LIMIT, table, i, to->capacity, 0,
-                                  "the index memory is too small");
+                                  NST_TEXT("the index memory is too small"));
         }
         if (!nst_decode_entry(table, &to->cursor, &name)) {
             return nst_fail_entry(err, NST_E_CORRUPT, table, i, 0, 0,
-                                  "the entry is not what the format asks for");
+                                  NST_TEXT("the entry is not what the format asks for"));
         }
         to->order[to->used] = i;
         to->entry[2 * (size_t)to->used] = (uint32_t)offset;
@@ -133,7 +134,7 @@ static int check_unique(const nst_bundle *bundle, nst_table table, const uint32_
             if (err != NULL) {
                 nst_writer writer;
                 nst_writer_start(&writer, err->message, sizeof err->message);
-                nst_write(&writer, "the name is taken by entry ");
+                nst_write(&writer, NST_TEXT("the name is taken by entry "));
                 nst_write_number(&writer, low);
             }
             return NST_E_CORRUPT;
@@ -165,59 +166,62 @@ int nst_index_manifest(nst_bundle *bundle, uint32_t *index, size_t words, nst_er
 
     /* The members of the map stand in canonical order, see manifest.cddl. */
     if (!nst_take_map(cursor, &members) || members != 13) {
-        return broken(err, "the manifest is not a map of 13 members");
+        return broken(err, NST_TEXT("the manifest is not a map of 13 members"));
     }
     if (!nst_take_key(cursor, "meta") || !nst_decode_notes(cursor, &info->meta)) {
-        return broken(err, "meta is not a map of names to plain values in canonical order");
+        return broken(err,
+                      NST_TEXT("meta is not a map of names to plain values in canonical order"));
     }
     if (!take_head_name(cursor, "name", &info->name) || !nst_take_key(cursor, "paths")) {
-        return broken(err, "name or paths is missing or is not what the format asks for");
+        return broken(err, NST_TEXT("name or paths is missing or is not what the format asks for"));
     }
     if ((code = index_table(&to, NST_PATHS, 1, NST_MAX_PATHS, err)) != NST_OK) {
         return code;
     }
     if (!nst_take_key(cursor, "slots")) {
-        return broken(err, "slots is missing");
+        return broken(err, NST_TEXT("slots is missing"));
     }
     if ((code = index_table(&to, NST_SLOTS, 1, NST_MAX_SLOTS, err)) != NST_OK) {
         return code;
     }
     if (!take_head_name(cursor, "family", &info->family) ||
         !take_head_name(cursor, "scheme", &info->scheme) || !nst_take_key(cursor, "stages")) {
-        return broken(err,
-                      "family, scheme or stages is missing or is not what the format asks for");
+        return broken(
+            err,
+            NST_TEXT("family, scheme or stages is missing or is not what the format asks for"));
     }
     if ((code = index_table(&to, NST_STAGES, 1, NST_MAX_STAGES, err)) != NST_OK) {
         return code;
     }
     if (!take_head_name(cursor, "target", &info->target) ||
         !take_head_name(cursor, "producer", &info->producer) || !nst_take_key(cursor, "programs")) {
-        return broken(err,
-                      "target, producer or programs is missing or is not what the format asks for");
+        return broken(
+            err,
+            NST_TEXT("target, producer or programs is missing or is not what the format asks for"));
     }
     if ((code = index_table(&to, NST_PROGRAMS, 1, NST_MAX_PROGRAMS, err)) != NST_OK) {
         return code;
     }
     if (!nst_take_key(cursor, "sections")) {
-        return broken(err, "sections is missing");
+        return broken(err, NST_TEXT("sections is missing"));
     }
     if ((code = index_table(&to, NST_SECTIONS, 1, NST_MAX_SECTIONS, err)) != NST_OK) {
         return code;
     }
     if (!nst_take_key(cursor, "constants")) {
-        return broken(err, "constants is missing");
+        return broken(err, NST_TEXT("constants is missing"));
     }
     if ((code = index_table(&to, NST_CONSTANTS, 0, NST_MAX_CONSTANTS, err)) != NST_OK) {
         return code;
     }
     if (!nst_take_key(cursor, "positions")) {
-        return broken(err, "positions is missing");
+        return broken(err, NST_TEXT("positions is missing"));
     }
     if ((code = index_table(&to, NST_POSITIONS, 1, NST_MAX_POSITIONS, err)) != NST_OK) {
         return code;
     }
     if (cursor->at != cursor->end) {
-        return broken(err, "bytes follow the manifest's last member");
+        return broken(err, NST_TEXT("bytes follow the manifest's last member"));
     }
     for (uint32_t t = 0; t < NST_TABLES; t++) {
         nst_table table = (nst_table)t;

@@ -3,6 +3,7 @@
 
 #include "checked.h"
 #include "reader.h"
+#include "sentence.h"
 #include "signature.h"
 #include "text.h"
 
@@ -40,26 +41,27 @@ static int check_sections(const nst_bundle *bundle, nst_error *err) {
         nst_cursor cursor = nst_entry_at(bundle, NST_SECTIONS, i);
         if (!nst_decode_section(&cursor, &section)) {
             return nst_fail_entry(err, NST_E_CORRUPT, NST_SECTIONS, i, 0, 0,
-                                  "the entry changed while it was read");
+                                  NST_TEXT("the entry changed while it was read"));
         }
         if (!nst_align_u64(end, NST_SECTION_ALIGNMENT, &start) || section.offset != start) {
-            return fail_section(err, NST_E_CORRUPT, section.name, start, section.offset,
-                                "the section does not start where the one before it ends");
+            return fail_section(
+                err, NST_E_CORRUPT, section.name, start, section.offset,
+                NST_TEXT("the section does not start where the one before it ends"));
         }
         if (start > bundle->size || section.size > bundle->size - start) {
             return fail_section(err, NST_E_CORRUPT, section.name, bundle->size, section.size,
-                                "the section reaches over the end of the bundle");
+                                NST_TEXT("the section reaches over the end of the bundle"));
         }
         if (!all_zero(bundle->data + used, (size_t)(start - used))) {
             return fail_section(err, NST_E_CORRUPT, section.name, 0, 0,
-                                "the padding before the section is not zero");
+                                NST_TEXT("the padding before the section is not zero"));
         }
         end = start + section.size;
         used = end;
     }
     if (end != bundle->size) {
         return nst_fail(err, NST_E_CORRUPT, "sections", NULL, end, bundle->size,
-                        "bytes follow the last section");
+                        NST_TEXT("bytes follow the last section"));
     }
     return NST_OK;
 }
@@ -96,7 +98,7 @@ static int next_item(nst_items *items, uint32_t section, nst_error *err) {
     }
     if (!taken) {
         return nst_fail_entry(err, NST_E_CORRUPT, items->table, items->next, 0, 0,
-                              "the entry changed while it was read");
+                              NST_TEXT("the entry changed while it was read"));
     }
     if (items->section != section) {
         return 0;
@@ -119,11 +121,12 @@ static int check_items(nst_items *items, uint32_t section, uint64_t section_size
         }
         if (!nst_align_u64(end, NST_ITEM_ALIGNMENT, &expected) || items->offset != expected) {
             return nst_fail_entry(err, NST_E_CORRUPT, items->table, items->next - 1, expected,
-                                  items->offset, "it does not start where the one before it ends");
+                                  items->offset,
+                                  NST_TEXT("it does not start where the one before it ends"));
         }
         if (expected > section_size || items->size > section_size - expected) {
             return nst_fail_entry(err, NST_E_CORRUPT, items->table, items->next - 1, section_size,
-                                  items->size, "it reaches over the end of its section");
+                                  items->size, NST_TEXT("it reaches over the end of its section"));
         }
         begin = expected;
         end = expected + items->size;
@@ -133,7 +136,7 @@ static int check_items(nst_items *items, uint32_t section, uint64_t section_size
     }
     if (end != section_size) {
         return nst_fail_entry(err, NST_E_CORRUPT, NST_SECTIONS, section, end, section_size,
-                              "the section holds bytes that belong to nothing");
+                              NST_TEXT("the section holds bytes that belong to nothing"));
     }
     return NST_OK;
 }
@@ -155,8 +158,9 @@ static int check_tiling(const nst_bundle *bundle, nst_error *err) {
     }
     nst_items *left = programs.next < bundle->count[NST_PROGRAMS] ? &programs : &constants;
     if (left->next < bundle->count[left->table]) {
-        return nst_fail_entry(err, NST_E_CORRUPT, left->table, left->next, 0, 0,
-                              "it lies in no section of its kind, or the table is not in order");
+        return nst_fail_entry(
+            err, NST_E_CORRUPT, left->table, left->next, 0, 0,
+            NST_TEXT("it lies in no section of its kind, or the table is not in order"));
     }
     return NST_OK;
 }
@@ -192,11 +196,11 @@ static int check_gaps(const nst_bundle *bundle, uint32_t index, const nst_sectio
     while ((taken = next_item(&items, index, err)) == 1) {
         if (items.offset > section->size || items.size > section->size - items.offset) {
             return fail_section(err, NST_E_CORRUPT, section->name, 0, 0,
-                                "the manifest changed while it was read");
+                                NST_TEXT("the manifest changed while it was read"));
         }
         if (items.offset > end && !all_zero(data + end, (size_t)(items.offset - end))) {
             return fail_section(err, NST_E_CORRUPT, section->name, 0, end,
-                                "the padding inside the section is not zero");
+                                NST_TEXT("the padding inside the section is not zero"));
         }
         end = items.offset + items.size;
     }
@@ -209,21 +213,22 @@ int nst_bundle_check_section(const nst_bundle *bundle, uint32_t i, const nst_has
     nst_hash_state state;
     uint8_t digest[NST_HASH_BYTES];
     if (bundle == NULL || hash == NULL) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "bundle or hash is null");
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, NST_TEXT("bundle or hash is null"));
     }
     int code = nst_bundle_section(bundle, i, &section);
     if (code != NST_OK) {
         return nst_fail_entry(err, code, NST_SECTIONS, i, bundle->count[NST_SECTIONS], i,
-                              "the bundle has no such section");
+                              NST_TEXT("the bundle has no such section"));
     }
     if (hash->init(&state) != 0 ||
         hash->update(&state, bundle->data + section.offset, (size_t)section.size) != 0 ||
         hash->final(&state, digest) != 0) {
-        return fail_section(err, NST_E_HASH, section.name, 0, 0, "the hash could not be computed");
+        return fail_section(err, NST_E_HASH, section.name, 0, 0,
+                            NST_TEXT("the hash could not be computed"));
     }
     if (memcmp(digest, section.sha256, NST_HASH_BYTES) != 0) {
         return fail_section(err, NST_E_HASH, section.name, 0, 0,
-                            "the section's bytes are not those that were written");
+                            NST_TEXT("the section's bytes are not those that were written"));
     }
     return section.kind == NST_DATA ? NST_OK : check_gaps(bundle, i, &section, err);
 }

@@ -1,5 +1,7 @@
 #include "flash.h"
 
+#include "sentence.h"
+
 static bool is_power_of_two(uint32_t value) {
     return value != 0 && (value & (value - 1)) == 0;
 }
@@ -12,7 +14,7 @@ int nst_flash_check(const nst_flash *flash, nst_error *err) {
                  is->page_bytes <= is->sector_bytes && is->size_bytes % is->sector_bytes == 0;
     return sound ? NST_OK
                  : nst_fail_in(err, NST_E_ARGUMENT, "flash",
-                               "the geometry of the flash makes no sense");
+                               NST_TEXT("the geometry of the flash makes no sense"));
 }
 
 void nst_flash_cut_after(nst_flash *flash, uint64_t operations, nst_flash_cut cut) {
@@ -21,7 +23,7 @@ void nst_flash_cut_after(nst_flash *flash, uint64_t operations, nst_flash_cut cu
 }
 
 static int fail_dead(nst_error *err) {
-    return nst_fail_in(err, NST_E_IO, "flash", "the power was cut");
+    return nst_fail_in(err, NST_E_IO, "flash", NST_TEXT("the power was cut"));
 }
 
 /* Count an operation; whether it is the one in which the power fails. */
@@ -51,7 +53,7 @@ static void tear(nst_flash *flash, size_t offset, const uint8_t *data, size_t by
 int nst_flash_erase(nst_flash *flash, size_t offset, nst_error *err) {
     if (offset % flash->geometry.sector_bytes != 0 || offset >= flash->geometry.size_bytes) {
         return nst_fail(err, NST_E_ARGUMENT, "flash", NULL, flash->geometry.size_bytes, offset,
-                        "no sector of the flash starts there");
+                        NST_TEXT("no sector of the flash starts there"));
     }
     if (flash->dead) {
         return fail_dead(err);
@@ -79,7 +81,7 @@ static int program_page(nst_flash *flash, size_t offset, const uint8_t *data, si
     for (size_t i = 0; i < bytes; i++) {
         if ((data[i] & ~flash->memory[offset + i]) != 0) {
             return nst_fail(err, NST_E_IO, "flash", NULL, 0, offset + i,
-                            "a bit that is zero in the flash would have to become one");
+                            NST_TEXT("a bit that is zero in the flash would have to become one"));
         }
     }
     if (flash->dead) {
@@ -102,7 +104,7 @@ int nst_flash_program(nst_flash *flash, size_t offset, const void *data, size_t 
     size_t size = flash->geometry.size_bytes;
     if (offset > size || bytes > size - offset) {
         return nst_fail(err, NST_E_ARGUMENT, "flash", NULL, size, offset,
-                        "the bytes reach over the end of the flash");
+                        NST_TEXT("the bytes reach over the end of the flash"));
     }
     while (bytes > 0) {
         size_t left = flash->geometry.page_bytes - offset % flash->geometry.page_bytes;

@@ -1,6 +1,7 @@
 #include "path.h"
 
 #include "reader.h"
+#include "sentence.h"
 #include "text.h"
 
 /* What a path has done up to some stage of it. */
@@ -149,42 +150,42 @@ static void say(const nst_bundle *bundle, const nst_path_report *report, nst_err
         case NST_PATH_LEGAL:
             break;
         case NST_PATH_EMPTY:
-            nst_write(&writer, "the path has no stage");
+            nst_write(&writer, NST_TEXT("the path has no stage"));
             break;
         case NST_PATH_NO_STAGE:
-            nst_write(&writer, "the bundle has no stage ");
+            nst_write(&writer, NST_TEXT("the bundle has no stage "));
             nst_write_number(&writer, report->stage);
             err->expected = bundle->count[NST_STAGES];
             err->actual = report->stage;
             break;
         case NST_PATH_OVERLAP:
-            nst_write(&writer, "the stage starts at position '");
+            nst_write(&writer, NST_TEXT("the stage starts at position '"));
             nst_write_text(&writer, position.name);
-            nst_write(&writer, "', which the path has already passed");
+            nst_write(&writer, NST_TEXT("', which the path has already passed"));
             break;
         case NST_PATH_UNCOVERED:
-            nst_write(&writer, "the path skips position '");
+            nst_write(&writer, NST_TEXT("the path skips position '"));
             nst_write_text(&writer, position.name);
-            nst_write(&writer, "', which it needs");
+            nst_write(&writer, NST_TEXT("', which it needs"));
             if (report->stage == NST_NONE) {
                 nst_error_stage(err, position.name);
             }
             break;
         case NST_PATH_UNWRITTEN:
-            nst_write(&writer, "the stage reads '");
+            nst_write(&writer, NST_TEXT("the stage reads '"));
             nst_write_text(&writer, slot.name);
-            nst_write(&writer, "', which no stage before it writes");
+            nst_write(&writer, NST_TEXT("', which no stage before it writes"));
             break;
         case NST_PATH_NO_OUTPUT:
-            nst_write(&writer, "the path writes no output");
+            nst_write(&writer, NST_TEXT("the path writes no output"));
             break;
         case NST_PATH_PART:
-            nst_write(&writer, "the stage covers position '");
+            nst_write(&writer, NST_TEXT("the stage covers position '"));
             nst_write_text(&writer, position.name);
-            nst_write(&writer, "', part of a block that the path leaves out");
+            nst_write(&writer, NST_TEXT("', part of a block that the path leaves out"));
             break;
         case NST_PATH_CHANGED:
-            nst_write(&writer, "the bundle changed after it was opened");
+            nst_write(&writer, NST_TEXT("the bundle changed after it was opened"));
             break;
     }
 }
@@ -229,7 +230,7 @@ static int check(const nst_bundle *bundle, const uint32_t *chain, size_t count, 
 int nst_path_check(const nst_bundle *bundle, const uint32_t *chain, size_t count,
                    nst_path_report *report, nst_error *err) {
     if (bundle == NULL || (chain == NULL && count > 0)) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "bundle or chain is null");
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, NST_TEXT("bundle or chain is null"));
     }
     /* Spans ascend strictly, so a longer list cannot be legal; cut it where the walk must have
      * failed. */
@@ -244,7 +245,7 @@ int nst_path_check(const nst_bundle *bundle, const uint32_t *chain, size_t count
 int nst_path_check_list(const nst_bundle *bundle, nst_list chain, nst_path_report *report,
                         nst_error *err) {
     if (bundle == NULL) {
-        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, "bundle is null");
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0, NST_TEXT("bundle is null"));
     }
     return check(bundle, NULL, chain.count, chain, report, err);
 }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "sentence.h"
+
 /* COSE_Sign1 = 18([ << {1: -8} >>, {4: key id}, null, signature ]): everything but the id and the
  * signature is constant. */
 static const uint8_t before_id[] = {0xD2, 0x84, 0x43, 0xA1, 0x01, 0x27, 0xA1, 0x04, 0x48};
@@ -34,27 +36,29 @@ int nst_bundle_verify(const nst_bundle *bundle, const uint8_t public_key[NST_PUB
     uint8_t digest[NST_HASH_BYTES];
     nst_hash_state state;
     if (bundle == NULL || public_key == NULL || hash == NULL || verify == NULL) {
-        return nst_fail_in(err, NST_E_ARGUMENT, NULL, "an argument is null");
+        return nst_fail_in(err, NST_E_ARGUMENT, NULL, NST_TEXT("an argument is null"));
     }
     const uint8_t *signature = bundle->info.signature;
     if (signature == NULL) {
-        return nst_fail_in(err, NST_E_SIGNATURE, "signature", "the bundle is not signed");
+        return nst_fail_in(err, NST_E_SIGNATURE, "signature", NST_TEXT("the bundle is not signed"));
     }
     if (!nst_signature_is_well_formed(signature, bundle->info.signature_bytes)) {
-        return nst_fail_in(err, NST_E_SIGNATURE, "signature", "the signature is malformed");
+        return nst_fail_in(err, NST_E_SIGNATURE, "signature",
+                           NST_TEXT("the signature is malformed"));
     }
     if (hash->init(&state) != 0 || hash->update(&state, public_key, NST_PUBLIC_KEY_BYTES) != 0 ||
         hash->final(&state, digest) != 0) {
-        return nst_fail_in(err, NST_E_HASH, "signature", "the hash could not be computed");
+        return nst_fail_in(err, NST_E_HASH, "signature",
+                           NST_TEXT("the hash could not be computed"));
     }
     if (memcmp(digest, signature + ID_AT, NST_KEY_ID_BYTES) != 0) {
         return nst_fail_in(err, NST_E_SIGNATURE, "signature",
-                           "the bundle is signed by another key");
+                           NST_TEXT("the bundle is signed by another key"));
     }
     nst_signature_message(bundle->info.manifest_sha256, message);
     if (verify(signature + SIGNATURE_AT, message, sizeof message, public_key) != 0) {
         return nst_fail_in(err, NST_E_SIGNATURE, "signature",
-                           "the signature does not belong to this manifest");
+                           NST_TEXT("the signature does not belong to this manifest"));
     }
     return NST_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "checked.h"
 #include "crc.h"
+#include "sentence.h"
 #include "slots_internal.h"
 
 /* The superblock: 64 bytes at the start of its sector, written by one program operation. */
@@ -131,7 +132,7 @@ static int lay_out(nst_store *store, nst_error *err) {
     size_t padded_header = nst_store_align(header, unit);
     if (each < padded_header + 2 * unit) {
         return nst_store_fail(err, NST_E_LIMIT, (first + 6) * unit, is->size_bytes,
-                              "the flash is too small for two slots");
+                              NST_TEXT("the flash is too small for two slots"));
     }
     store->header_bytes = header;
     store->slot_bytes = each - padded_header;
@@ -165,7 +166,7 @@ static int read_superblock(nst_store *store, nst_error *err) {
         nst_load_u64(at + SIZE_AT) != is->size_bytes ||
         (store->written_active != NST_NONE && store->written_active >= NST_STORE_SLOTS)) {
         return nst_store_fail(err, NST_E_VERSION, is->size_bytes, nst_load_u64(at + SIZE_AT),
-                              "the flash holds a store of another size or version");
+                              NST_TEXT("the flash holds a store of another size or version"));
     }
     return NST_OK;
 }
@@ -174,7 +175,8 @@ int nst_store_open(nst_store *store, nst_flash *flash, const nst_hash_ops *hash,
                    size_t index_bytes, nst_error *err) {
     if (store == NULL || flash == NULL || hash == NULL || index == NULL ||
         (uintptr_t)index % sizeof(uint32_t) != 0) {
-        return nst_store_refuse(err, NST_E_ARGUMENT, "an argument is null or not aligned");
+        return nst_store_refuse(err, NST_E_ARGUMENT,
+                                NST_TEXT("an argument is null or not aligned"));
     }
     int code = nst_flash_check(flash, err);
     if (code != NST_OK) {
@@ -220,7 +222,7 @@ static int run_active(nst_store *store, nst_store_place *out, nst_error *err) {
     store->running = nst_store_active(store);
     if (!nst_store_find(store, store->running, out)) {
         store->running = NST_NONE;
-        return nst_store_refuse(err, NST_E_NOT_FOUND, "there is no bundle on the device");
+        return nst_store_refuse(err, NST_E_NOT_FOUND, NST_TEXT("there is no bundle on the device"));
     }
     return NST_OK;
 }
@@ -248,7 +250,7 @@ int nst_store_boot_failed(nst_store *store, nst_store_place *out, nst_error *err
         return NST_OK;
     }
     store->running = NST_NONE;
-    return nst_store_refuse(err, NST_E_NOT_FOUND, "no bundle on the device opens");
+    return nst_store_refuse(err, NST_E_NOT_FOUND, NST_TEXT("no bundle on the device opens"));
 }
 
 int nst_store_slot_state(const nst_store *store, uint32_t slot, nst_store_slot *out) {
@@ -278,7 +280,7 @@ int nst_store_slot_state(const nst_store *store, uint32_t slot, nst_store_slot *
 /* Make sure that the marks behind `complete` are free to be cleared for the idle slot. */
 static int free_marks(nst_store *store, nst_error *err) {
     if (!idle_is_complete(store)) {
-        return nst_store_refuse(err, NST_E_STATE, "the slot holds no complete bundle");
+        return nst_store_refuse(err, NST_E_STATE, NST_TEXT("the slot holds no complete bundle"));
     }
     bool used = nst_store_marked(store, NST_MARK_BOOTED) ||
                 nst_store_marked(store, NST_MARK_CONFIRMED) ||
@@ -289,7 +291,7 @@ static int free_marks(nst_store *store, nst_error *err) {
 static int check_slot(uint32_t slot, nst_error *err) {
     return slot < NST_STORE_SLOTS ? NST_OK
                                   : nst_store_fail(err, NST_E_NOT_FOUND, NST_STORE_SLOTS, slot,
-                                                   "there is no such slot");
+                                                   NST_TEXT("there is no such slot"));
 }
 
 /* Whatever was to be tried, or is being tried, is not any more. */
@@ -332,7 +334,7 @@ int nst_store_confirm(nst_store *store, uint32_t slot, nst_error *err) {
         return code;
     }
     if (!idle_is_complete(store)) {
-        return nst_store_refuse(err, NST_E_STATE, "the slot holds no complete bundle");
+        return nst_store_refuse(err, NST_E_STATE, NST_TEXT("the slot holds no complete bundle"));
     }
     if (nst_store_marked(store, NST_MARK_CONFIRMED) || nst_store_marked(store, NST_MARK_REJECTED)) {
         code = nst_store_renew(store, true, err);
@@ -346,7 +348,7 @@ int nst_store_erase(nst_store *store, uint32_t slot, nst_error *err) {
         return code;
     }
     if (slot == nst_store_active(store) || slot == store->running) {
-        return nst_store_fail(err, NST_E_STATE, 0, slot, "the slot is in use");
+        return nst_store_fail(err, NST_E_STATE, 0, slot, NST_TEXT("the slot is in use"));
     }
     return slot == nst_store_idle(store) ? nst_store_abandon(store, err) : NST_OK;
 }

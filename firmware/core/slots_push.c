@@ -3,6 +3,7 @@
 
 #include "checked.h"
 #include "reader.h"
+#include "sentence.h"
 #include "slots_internal.h"
 
 static size_t align_section(size_t offset) {
@@ -25,14 +26,16 @@ static int check_sections(const nst_store *store, const nst_bundle *bundle, nst_
         nst_section_info section;
         if (nst_bundle_section(bundle, i, &section) != NST_OK ||
             section.offset != align_section(end)) {
-            return nst_fail_entry(err, NST_E_CORRUPT, NST_SECTIONS, i, align_section(end), 0,
-                                  "the section does not start where the one before it ends");
+            return nst_fail_entry(
+                err, NST_E_CORRUPT, NST_SECTIONS, i, align_section(end), 0,
+                NST_TEXT("the section does not start where the one before it ends"));
         }
         end = (size_t)(section.offset + section.size);
     }
-    return end == bundle->size ? NST_OK
-                               : nst_store_fail(err, NST_E_CORRUPT, end, bundle->size,
-                                                "the sections do not end where the bundle does");
+    return end == bundle->size
+               ? NST_OK
+               : nst_store_fail(err, NST_E_CORRUPT, end, bundle->size,
+                                NST_TEXT("the sections do not end where the bundle does"));
 }
 
 /* Index the new bundle's head, and the bundle of the other slot behind it. */
@@ -47,7 +50,8 @@ static int open_heads(nst_store *store, nst_error *err) {
                              store->hash, err);
     if (code == NST_OK &&
         memcmp(store->incoming.prefix.manifest_sha256, update->name, NST_HASH_BYTES) != 0) {
-        code = nst_store_refuse(err, NST_E_HASH, "the head is not that of the update's name");
+        code = nst_store_refuse(err, NST_E_HASH,
+                                NST_TEXT("the head is not that of the update's name"));
     }
     if (code == NST_OK) {
         code = check_sections(store, &store->incoming, err);
@@ -81,14 +85,14 @@ int nst_store_push_head(nst_store *store, uint64_t off, const void *data, size_t
             head_bytes > NST_MAX_MANIFEST_BYTES ||
             align_section((size_t)head_bytes) >= total_bytes) {
             return nst_store_fail(err, NST_E_ARGUMENT, total_bytes, head_bytes,
-                                  "a push begins with len, total and sha of a bundle");
+                                  NST_TEXT("a push begins with len, total and sha of a bundle"));
         }
         code = same ? NST_OK
                     : nst_store_begin(store, NST_UPDATE_PUSH, total_bytes, head_bytes,
                                       manifest_sha256, err);
     }
     if (code == NST_OK && update->kind != NST_UPDATE_PUSH) {
-        code = nst_store_fail(err, NST_E_STATE, 0, off, "no push has begun");
+        code = nst_store_fail(err, NST_E_STATE, 0, off, NST_TEXT("no push has begun"));
     }
     if (code == NST_OK && update->complete) {
         *out_next = update->head_bytes;
@@ -115,7 +119,8 @@ int nst_store_push_head(nst_store *store, uint64_t off, const void *data, size_t
 /* A push is under way and its head is there. */
 static int need_head(nst_store *store, nst_error *err) {
     if (store->update.kind != NST_UPDATE_PUSH || !head_is_written(store)) {
-        return nst_store_refuse(err, NST_E_STATE, "the head of the bundle has not been sent");
+        return nst_store_refuse(err, NST_E_STATE,
+                                NST_TEXT("the head of the bundle has not been sent"));
     }
     return open_heads(store, err);
 }
@@ -192,7 +197,7 @@ int nst_store_push_copy(nst_store *store, uint64_t most_bytes, uint64_t *out_lef
         size_t copied = 0;
         code = nst_bundle_section(&store->incoming, i, &section);
         if (code != NST_OK) {
-            return nst_store_fail(err, code, 0, i, "the head changed while it was read");
+            return nst_store_fail(err, code, 0, i, NST_TEXT("the head changed while it was read"));
         }
         size_t there = bytes_there(store, &section, i);
         const uint8_t *from = there == section.size ? NULL : find_present(store, &section);
@@ -241,7 +246,7 @@ int nst_store_push_data(nst_store *store, uint32_t i, uint64_t off, const void *
     }
     if (nst_bundle_section(&store->incoming, i, &section) != NST_OK) {
         return nst_store_fail(err, NST_E_NOT_FOUND, store->incoming.count[NST_SECTIONS], i,
-                              "the bundle has no such section");
+                              NST_TEXT("the bundle has no such section"));
     }
     code = open_section(store, i, &section, err);
     if (code == NST_OK && nst_add_u64(section.offset, off, &at)) {
@@ -266,12 +271,13 @@ int nst_store_push_check(nst_store *store, nst_store_place *out, nst_error *err)
         if (code == NST_OK && missing > 0) {
             code = nst_store_fail(err, NST_E_STATE, store->update.total_bytes,
                                   store->update.total_bytes - missing,
-                                  "bytes of the bundle have not been sent");
+                                  NST_TEXT("bytes of the bundle have not been sent"));
         }
         code = code == NST_OK ? nst_store_finish(store, err) : code;
     }
     if (code == NST_OK && !nst_store_find(store, store->update.slot, out)) {
-        code = nst_store_refuse(err, NST_E_CORRUPT, "the bundle changed while it was read");
+        code =
+            nst_store_refuse(err, NST_E_CORRUPT, NST_TEXT("the bundle changed while it was read"));
     }
     return code;
 }

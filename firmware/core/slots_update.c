@@ -3,6 +3,7 @@
 
 #include "checked.h"
 #include "crc.h"
+#include "sentence.h"
 #include "slots_internal.h"
 
 static const uint8_t magic[8] = {'N', 'S', 'T', 'U', 'P', 'D', 'A', 'T'};
@@ -48,12 +49,13 @@ int nst_store_begin(nst_store *store, nst_store_update kind, uint64_t total_byte
     uint8_t block[HEADER_BYTES] = {0};
     uint32_t slot = nst_store_idle(store);
     if (slot == store->running) {
-        return nst_store_fail(err, NST_E_STATE, 0, slot,
-                              "the bundle that is being tried must be confirmed or rejected first");
+        return nst_store_fail(
+            err, NST_E_STATE, 0, slot,
+            NST_TEXT("the bundle that is being tried must be confirmed or rejected first"));
     }
     if (total_bytes > store->slot_bytes) {
         return nst_store_fail(err, NST_E_LIMIT, total_bytes, store->slot_bytes,
-                              "the bundle is larger than a slot of this device");
+                              NST_TEXT("the bundle is larger than a slot of this device"));
     }
     memcpy(block, magic, sizeof magic);
     nst_store_u32(block + SEQUENCE_AT, store->sequence + 1);
@@ -180,7 +182,8 @@ int nst_store_write_piece(nst_store *store, uint64_t at, const uint8_t *data, si
     }
     if (bytes > update->end - at) {
         return nst_store_fail(err, NST_E_LIMIT, update->end - update->begin,
-                              at + bytes - update->begin, "more bytes were sent than announced");
+                              at + bytes - update->begin,
+                              NST_TEXT("more bytes were sent than announced"));
     }
     int code = write(store, update->next, data, bytes, err);
     if (code == NST_OK && at + bytes == update->end) {
@@ -206,11 +209,11 @@ static int check_file(nst_store *store, nst_error *err) {
     if (hash->init(&state) != 0 ||
         hash->update(&state, nst_store_bytes(store, update->slot), update->total_bytes) != 0 ||
         hash->final(&state, digest) != 0) {
-        return nst_store_refuse(err, NST_E_HASH, "the hash could not be computed");
+        return nst_store_refuse(err, NST_E_HASH, NST_TEXT("the hash could not be computed"));
     }
     if (memcmp(digest, update->name, sizeof digest) != 0) {
         return nst_store_refuse(err, NST_E_HASH,
-                                "the file's bytes are not those that were announced");
+                                NST_TEXT("the file's bytes are not those that were announced"));
     }
     return NST_OK;
 }
@@ -229,8 +232,9 @@ int nst_store_finish(nst_store *store, nst_error *err) {
     }
     if (code != NST_OK) {
         int erased = nst_store_abandon(store, NULL);
-        return erased == NST_OK ? code
-                                : nst_store_refuse(err, erased, "the flash cannot be written");
+        return erased == NST_OK
+                   ? code
+                   : nst_store_refuse(err, erased, NST_TEXT("the flash cannot be written"));
     }
     code = nst_store_mark_now(store, NST_MARK_COMPLETE, err);
     update->complete = code == NST_OK;
@@ -252,12 +256,12 @@ int nst_store_upload(nst_store *store, uint64_t off, const void *data, size_t by
     if (off == 0 && !is_same(update, total_bytes, sha256)) {
         if (total_bytes < NST_PREFIX_BYTES) {
             return nst_store_fail(err, NST_E_TRUNCATED, NST_PREFIX_BYTES, total_bytes,
-                                  "the file is too short to be a bundle");
+                                  NST_TEXT("the file is too short to be a bundle"));
         }
         code = nst_store_begin(store, NST_UPDATE_FILE, total_bytes, 0, sha256, err);
     }
     if (code == NST_OK && update->kind != NST_UPDATE_FILE) {
-        code = nst_store_fail(err, NST_E_STATE, 0, off, "no upload has begun");
+        code = nst_store_fail(err, NST_E_STATE, 0, off, NST_TEXT("no upload has begun"));
     }
     if (code == NST_OK && !update->complete) {
         code =

@@ -4,6 +4,7 @@
 #include <zcbor_decode.h>
 #include <zcbor_encode.h>
 
+#include "sentence.h"
 #include "text.h"
 
 /* Entries that a list of an answer has at most; sets the size of its head while it is written. */
@@ -16,7 +17,7 @@ static int fail_member(nst_error *err, const char *key, const char *what) {
         nst_writer_start(&writer, err->message, sizeof err->message);
         nst_write(&writer, "member '");
         nst_write(&writer, key);
-        nst_write(&writer, "' of the request ");
+        nst_write(&writer, NST_TEXT("' of the request "));
         nst_write(&writer, what);
     }
     return NST_E_ARGUMENT;
@@ -125,23 +126,24 @@ static int take_pair(zcbor_state_t *state, const nst_smp_message *message, uint8
     size_t i = message->count;
     if (major_type(state) == 3) {
         if (!take_text(state, &key)) {
-            return fail_body(err, "the request is not well-formed CBOR");
+            return fail_body(err, NST_TEXT("the request is not well-formed CBOR"));
         }
         i = find(message, key);
     } else if (!skip(state)) {
-        return fail_body(err, "the request is not well-formed CBOR");
+        return fail_body(err, NST_TEXT("the request is not well-formed CBOR"));
     }
     if (i == message->count) {
         return skip(state)
                    ? NST_OK
-                   : fail_body(err, "the request is not well-formed CBOR, or nested too deep");
+                   : fail_body(err,
+                               NST_TEXT("the request is not well-formed CBOR, or nested too deep"));
     }
     const nst_smp_member *member = &message->members[i];
     if ((*seen & (1u << i)) != 0) {
-        return fail_member(err, member->key, "stands there twice");
+        return fail_member(err, member->key, NST_TEXT("stands there twice"));
     }
     if (!take_value(state, member, record)) {
-        return fail_member(err, member->key, "is of a wrong type, or too large");
+        return fail_member(err, member->key, NST_TEXT("is of a wrong type, or too large"));
     }
     *seen |= 1u << i;
     return NST_OK;
@@ -151,7 +153,7 @@ static int take_pair(zcbor_state_t *state, const nst_smp_message *message, uint8
 static int finish(const nst_smp_message *message, uint32_t seen, void *out, nst_error *err) {
     for (size_t i = 0; i < message->count; i++) {
         if (!message->members[i].optional && (seen & (1u << i)) == 0) {
-            return fail_member(err, message->members[i].key, "is missing");
+            return fail_member(err, message->members[i].key, NST_TEXT("is missing"));
         }
     }
     if (message->has_flags) {
@@ -170,7 +172,7 @@ int nst_smp_decode_body(const nst_smp_message *message, const uint8_t *body, siz
     zcbor_new_decode_state(state, NST_SMP_NESTING + 2, body, bytes, 1, NULL, 0);
     state->constant_state->enforce_canonical = false; /* clients write as they like */
     if (!zcbor_map_start_decode(state)) {
-        return fail_body(err, "the request is not a CBOR map");
+        return fail_body(err, NST_TEXT("the request is not a CBOR map"));
     }
     while (!zcbor_array_at_end(state)) {
         int code = take_pair(state, message, out, &seen, err);
@@ -179,7 +181,7 @@ int nst_smp_decode_body(const nst_smp_message *message, const uint8_t *body, siz
         }
     }
     if (!zcbor_map_end_decode(state) || state->payload != body + bytes) {
-        return fail_body(err, "bytes follow the request's map");
+        return fail_body(err, NST_TEXT("bytes follow the request's map"));
     }
     return finish(message, seen, out, err);
 }

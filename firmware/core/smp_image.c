@@ -3,6 +3,7 @@
 
 #include "cbor.h"
 #include "manifest.h"
+#include "sentence.h"
 #include "smp_call.h"
 
 /* Name of the bundle in a slot. It stands behind the notes, at the front of the manifest. */
@@ -82,11 +83,12 @@ static int write_state(nst_smp_call *call) {
     }
     bool confirm = request.has_confirm && request.confirm;
     if (!request.has_hash && !confirm) {
-        return nst_smp_refuse(call, NST_E_ARGUMENT, "a trial needs the hash of a bundle");
+        return nst_smp_refuse(call, NST_E_ARGUMENT, NST_TEXT("a trial needs the hash of a bundle"));
     }
     uint32_t slot = request.has_hash ? find_slot(store, &request.hash) : store->running;
     if (slot == NST_NONE) {
-        return nst_smp_refuse(call, NST_E_NOT_FOUND, "no slot holds a bundle with this hash");
+        return nst_smp_refuse(call, NST_E_NOT_FOUND,
+                              NST_TEXT("no slot holds a bundle with this hash"));
     }
     (void)nst_store_slot_state(store, slot, &is);
     if (is.state == NST_STORE_ACTIVE && store->running != NST_NONE && store->running != slot) {
@@ -108,10 +110,11 @@ static int upload(nst_smp_call *call) {
         return code;
     }
     if (request.has_image && request.image > 1) {
-        return nst_smp_fail(call, NST_E_NOT_FOUND, 1, request.image, "there is no such image");
+        return nst_smp_fail(call, NST_E_NOT_FOUND, 1, request.image,
+                            NST_TEXT("there is no such image"));
     }
     if (request.off == 0 && !request.has_len) {
-        return nst_smp_refuse(call, NST_E_ARGUMENT, "an upload begins with its length");
+        return nst_smp_refuse(call, NST_E_ARGUMENT, NST_TEXT("an upload begins with its length"));
     }
     bool named = request.has_sha && request.sha.bytes == NST_HASH_BYTES;
     code = nst_store_upload(store, request.off, request.data.data, request.data.bytes,

@@ -1,5 +1,6 @@
 /* Group 64: what the device is, what is open, and how it fares. smp_run.c and smp_push.c hold the
  * commands that change something. */
+#include "sentence.h"
 #include "smp_call.h"
 
 /* What a message spends on everything but its payload: header, keys, heads of the values. */
@@ -223,11 +224,11 @@ static int fault(nst_smp_call *call) {
         return code;
     }
     if (!config->faults) {
-        return nst_smp_refuse(call, NST_E_TARGET, "this device cannot cut its own power");
+        return nst_smp_refuse(call, NST_E_TARGET, NST_TEXT("this device cannot cut its own power"));
     }
     if (request.has_cut && request.cut > NST_CUT_AFTER) {
         return nst_smp_fail(call, NST_E_ARGUMENT, NST_CUT_AFTER, request.cut,
-                            "there is no such kind of power cut");
+                            NST_TEXT("there is no such kind of power cut"));
     }
     nst_flash_cut_after(config->store->flash, request.operations,
                         request.has_cut ? (nst_flash_cut)request.cut : NST_CUT_BEFORE);

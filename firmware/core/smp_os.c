@@ -1,4 +1,5 @@
 /* Group 0: the operating system. */
+#include "sentence.h"
 #include "smp_call.h"
 #include "text.h"
 
@@ -68,7 +69,8 @@ static int application(nst_smp_call *call) {
         request.has_format && request.format.bytes > 0 ? request.format : nst_text_of("s");
     for (size_t i = 0; i < format.bytes; i++) {
         if (format.data[i] != 'a' && application_field(config, format.data[i]) == NULL) {
-            return nst_smp_refuse(call, NST_E_ARGUMENT, "the format asks for an unknown field");
+            return nst_smp_refuse(call, NST_E_ARGUMENT,
+                                  NST_TEXT("the format asks for an unknown field"));
         }
     }
     nst_writer_start(&writer, output, sizeof output);

@@ -1,4 +1,5 @@
 /* Group 64: an update that sends only what is not on the device, and the trial of a new bundle. */
+#include "sentence.h"
 #include "slots_internal.h"
 #include "smp_call.h"
 
@@ -93,7 +94,7 @@ static int check_update(nst_smp_call *call, nst_store_place *out) {
         return nst_store_push_check(store, out, &call->err);
     }
     if (!store->update.complete || !nst_store_find(store, store->update.slot, out)) {
-        return nst_smp_refuse(call, NST_E_STATE, "there is no complete update");
+        return nst_smp_refuse(call, NST_E_STATE, NST_TEXT("there is no complete update"));
     }
     return NST_OK;
 }

@@ -1,6 +1,7 @@
 /* Group 64: choosing a path and running it. */
 #include <string.h>
 
+#include "sentence.h"
 #include "smp_call.h"
 
 static uint64_t now(const nst_smp_server *server) {
@@ -20,7 +21,8 @@ static uint32_t loads(const nst_engine *engine) {
 }
 
 static int fail_path(nst_smp_call *call, uint64_t expected, uint64_t actual) {
-    return nst_smp_fail(call, NST_E_PATH, expected, actual, "the bundle has no such path");
+    return nst_smp_fail(call, NST_E_PATH, expected, actual,
+                        NST_TEXT("the bundle has no such path"));
 }
 
 /* Select a path of the bundle. `out_cost` is what the engine takes for it: not what it takes to find the
@@ -70,7 +72,7 @@ int nst_smp_select(nst_smp_call *call) {
     }
     if (request.has_path + request.has_name + request.has_stages != 1) {
         return nst_smp_refuse(call, NST_E_ARGUMENT,
-                              "exactly one of path, name and stages says what to select");
+                              NST_TEXT("exactly one of path, name and stages says what to select"));
     }
     uint32_t path = request.path;
     if (request.has_name) {
@@ -123,7 +125,8 @@ static int find_tensor(nst_smp_call *call, uint32_t slot, uint64_t off, uint8_t 
     }
     int code = engine->ops->tensor(engine->self, slot, &data, &bytes, &call->err);
     if (code == NST_OK && off > bytes) {
-        code = nst_smp_fail(call, NST_E_LIMIT, bytes, off, "the offset is behind the tensor's end");
+        code = nst_smp_fail(call, NST_E_LIMIT, bytes, off,
+                            NST_TEXT("the offset is behind the tensor's end"));
     }
     if (code == NST_OK) {
         *out_data = data;
@@ -162,7 +165,7 @@ int nst_smp_tensor_write(nst_smp_call *call) {
     }
     if (code == NST_OK && request.data.bytes > bytes - request.off) {
         code = nst_smp_fail(call, NST_E_LIMIT, bytes, request.off + request.data.bytes,
-                            "the bytes reach over the tensor's end");
+                            NST_TEXT("the bytes reach over the tensor's end"));
     }
     if (code != NST_OK) {
         return code;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "sentence.h"
 #include "smp_call.h"
 #include "text.h"
 
@@ -18,7 +19,8 @@ int nst_smp_server_init(nst_smp_server *server, const nst_smp_config *config, ns
                     config->store != NULL && config->costs != NULL && config->cost_count > 0 &&
                     config->buffer_bytes >= NST_SMP_LEAST_BUFFER_BYTES;
     if (!complete) {
-        return nst_fail_in(err, NST_E_ARGUMENT, NULL, "the server's configuration is not complete");
+        return nst_fail_in(err, NST_E_ARGUMENT, NULL,
+                           NST_TEXT("the server's configuration is not complete"));
     }
     *server = (nst_smp_server){.config = *config, .selected = NST_NONE};
     return NST_OK;
@@ -103,14 +105,15 @@ static int dispatch(nst_smp_call *call, const uint8_t *request, size_t bytes, ui
                                                   &nst_smp_stat_group, &nst_smp_nest_group};
     uint32_t group = load_u16(request + GROUP_AT);
     if ((request[OP_AT] >> VERSION_SHIFT & VERSION_MASK) > NEWEST_VERSION) {
-        return misunderstood(call, out_rc, NST_RC_TOO_NEW, "this version of SMP is not known here");
+        return misunderstood(call, out_rc, NST_RC_TOO_NEW,
+                             NST_TEXT("this version of SMP is not known here"));
     }
     if (load_u16(request + LENGTH_AT) != bytes - NST_SMP_HEADER_BYTES) {
         return misunderstood(call, out_rc, NST_RC_INVALID,
-                             "the length in the header is not that of the body");
+                             NST_TEXT("the length in the header is not that of the body"));
     }
     if (call->server->running && !is_allowed_in_run(group, request[COMMAND_AT])) {
-        return misunderstood(call, out_rc, NST_RC_BUSY, "a run is in progress");
+        return misunderstood(call, out_rc, NST_RC_BUSY, NST_TEXT("a run is in progress"));
     }
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         for (size_t k = 0; groups[i]->id == group && k < groups[i]->count; k++) {
@@ -120,7 +123,8 @@ static int dispatch(nst_smp_call *call, const uint8_t *request, size_t bytes, ui
             }
         }
     }
-    return misunderstood(call, out_rc, NST_RC_NOT_SUPPORTED, "there is no such group or command");
+    return misunderstood(call, out_rc, NST_RC_NOT_SUPPORTED,
+                         NST_TEXT("there is no such group or command"));
 }
 
 typedef struct error_code {
@@ -207,7 +211,7 @@ int nst_smp_answer_with(nst_smp_call *call, const nst_smp_message *message, cons
     return nst_smp_put(&call->encoder, message, record)
                ? NST_OK
                : nst_smp_fail(call, NST_E_LIMIT, 0, call->server->config.buffer_bytes,
-                              "the answer does not fit into the buffer");
+                              NST_TEXT("the answer does not fit into the buffer"));
 }
 
 int nst_smp_answer_empty(nst_smp_call *call) {
@@ -219,7 +223,7 @@ const nst_bundle *nst_smp_bundle(nst_smp_call *call) {
     const nst_engine *engine = &call->server->config.engine;
     const nst_bundle *bundle = engine->ops->bundle(engine->self);
     if (bundle == NULL) {
-        (void)nst_smp_refuse(call, NST_E_STATE, "no bundle is open");
+        (void)nst_smp_refuse(call, NST_E_STATE, NST_TEXT("no bundle is open"));
     }
     return bundle;
 }

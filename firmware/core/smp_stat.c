@@ -1,6 +1,7 @@
 /* Group 2: statistics. */
 #include <string.h>
 
+#include "sentence.h"
 #include "smp_call.h"
 
 typedef struct figure {
@@ -68,7 +69,8 @@ static int statistics(nst_smp_call *call) {
             return nst_smp_answer(call, statistics_response, &response);
         }
     }
-    return nst_smp_refuse(call, NST_E_NOT_FOUND, "there is no statistics group of that name");
+    return nst_smp_refuse(call, NST_E_NOT_FOUND,
+                          NST_TEXT("there is no statistics group of that name"));
 }
 
 static int list(nst_smp_call *call) {

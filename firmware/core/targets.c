@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "reader.h"
+#include "sentence.h"
 #include "text.h"
 
 enum { MARK = '@' }; /* between a stage's name and its target */
@@ -167,13 +168,13 @@ static int check_programs(const nst_bundle *bundle, bool *several, nst_error *er
         }
         *several = true;
         if (bundle->prefix.format_version < 2) {
-            return nst_fail_entry(err, NST_E_CORRUPT, NST_PROGRAMS, i, 2,
-                                  bundle->prefix.format_version,
-                                  "only format version 2 knows programs of another target");
+            return nst_fail_entry(
+                err, NST_E_CORRUPT, NST_PROGRAMS, i, 2, bundle->prefix.format_version,
+                NST_TEXT("only format version 2 knows programs of another target"));
         }
         if (same(program.target, bundle->info.target)) {
             return nst_fail_entry(err, NST_E_CORRUPT, NST_PROGRAMS, i, 0, 0,
-                                  "the program names the bundle's own target");
+                                  NST_TEXT("the program names the bundle's own target"));
         }
     }
     if (!*several) {
@@ -181,15 +182,16 @@ static int check_programs(const nst_bundle *bundle, bool *several, nst_error *er
     }
     int code = list_targets(bundle, &named);
     if (code != NST_OK) {
-        return nst_fail(err, code, "programs", NULL, 0, 0, "the table changed while it was read");
+        return nst_fail(err, code, "programs", NULL, 0, 0,
+                        NST_TEXT("the table changed while it was read"));
     }
     if (named.full_at != NST_NONE) {
         return nst_fail_entry(err, NST_E_LIMIT, NST_PROGRAMS, named.full_at, NST_MAX_TARGETS, 0,
-                              "the bundle is for too many targets");
+                              NST_TEXT("the bundle is for too many targets"));
     }
     if (!named.own) {
         return nst_fail(err, NST_E_CORRUPT, "programs", NULL, 0, 0,
-                        "no program is for the bundle's own target");
+                        NST_TEXT("no program is for the bundle's own target"));
     }
     return NST_OK;
 }
@@ -202,16 +204,16 @@ int nst_check_targets(const nst_bundle *bundle, nst_error *err) {
         const char *message = NULL;
         nst_text name = nst_entry_name(bundle, NST_STAGES, i);
         if (nst_bundle_stage_target(bundle, i, &target) != NST_OK) {
-            message = "the stage changed while it was read";
+            message = NST_TEXT("the stage changed while it was read");
         } else if (!same(target, bundle->info.target)) {
             uint32_t base = NST_NONE;
             if (!strip(&name, target)) {
-                message = "the stage's name does not end with '@' and its target";
+                message = NST_TEXT("the stage's name does not end with '@' and its target");
             } else {
                 base = nst_bundle_find(bundle, NST_STAGES, name.data, name.bytes);
             }
             if (base != NST_NONE && !agree(bundle, base, i)) {
-                message = "the stage differs from the one that it stands in for";
+                message = NST_TEXT("the stage differs from the one that it stands in for");
             }
         }
         if (message != NULL) {

@@ -109,8 +109,24 @@ void nst_write_text(nst_writer *writer, nst_text text) {
     writer->buffer[writer->used] = '\0';
 }
 
+/* A sentence that is not on the device, by where it is. */
+static bool write_apart(nst_writer *writer, const char *text) {
+#ifdef NST_TEXTS_APART
+    if ((uintptr_t)text >= NST_TEXTS_APART) {
+        nst_write(writer, "\xC2\xA7"); /* a section sign */
+        nst_write_number(writer, (uintptr_t)text - NST_TEXTS_APART);
+        nst_write(writer, ";");
+        return true;
+    }
+#else
+    (void)writer;
+    (void)text;
+#endif
+    return false;
+}
+
 void nst_write(nst_writer *writer, const char *text) {
-    if (text != NULL) {
+    if (text != NULL && !write_apart(writer, text)) {
         nst_write_text(writer, (nst_text){text, strlen(text)});
     }
 }

@@ -1,10 +1,11 @@
 #include "micro/engine.h"
 
 #include "core/path.h"
+#include "core/sentence.h"
 #include "micro/model.h"
 
 static int not_open(nst_error *err) {
-    return nst_fail_in(err, NST_E_STATE, NULL, "no bundle is open");
+    return nst_fail_in(err, NST_E_STATE, NULL, NST_TEXT("no bundle is open"));
 }
 
 /* Clear without libc: freestanding compilers may not have memset at hand. */
@@ -24,7 +25,7 @@ int nst_micro_init(nst_micro *engine, const nst_micro_config *config, nst_error 
         (uintptr_t)config->flash % NST_PLAN_ALIGNMENT != 0 ||
         (uintptr_t)config->arena % NST_PLAN_ALIGNMENT != 0 || (uintptr_t)config->state % 8 != 0) {
         return nst_fail_in(err, NST_E_ARGUMENT, NULL,
-                           "memory of the engine is missing or not aligned");
+                           NST_TEXT("memory of the engine is missing or not aligned"));
     }
     *engine = (nst_micro){.config = *config};
     atomic_init(&engine->cancelled, false);
@@ -44,7 +45,7 @@ static int open_bundle(void *self, uint64_t offset, uint64_t size, nst_error *er
     if (offset % NST_PLAN_ALIGNMENT != 0 || offset > config->flash_bytes ||
         size > config->flash_bytes - offset) {
         return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, config->flash_bytes, offset,
-                        "the bundle does not lie in the flash");
+                        NST_TEXT("the bundle does not lie in the flash"));
     }
     size_t bytes;
     uint8_t *memory = free_half(engine, &bytes);
@@ -56,7 +57,7 @@ static int open_bundle(void *self, uint64_t offset, uint64_t size, nst_error *er
     }
     if (engine->budget_bytes != 0 && engine->budget_bytes < model->arena_bytes) {
         return nst_fail(err, NST_E_BUDGET, NULL, NULL, model->arena_bytes, engine->budget_bytes,
-                        "the memory budget is too small for the bundle");
+                        NST_TEXT("the memory budget is too small for the bundle"));
     }
     model->selected = &model->paths[0];
     clear(config->arena, model->arena_bytes);
@@ -82,7 +83,7 @@ static int select_path(void *self, uint32_t path, nst_error *err) {
     }
     if (path >= model->bundle.count[NST_PATHS]) {
         return nst_fail(err, NST_E_PATH, "paths", NULL, model->bundle.count[NST_PATHS], path,
-                        "the bundle has no path of that number");
+                        NST_TEXT("the bundle has no path of that number"));
     }
     model->selected = &model->paths[path];
     return NST_OK;
@@ -112,12 +113,12 @@ static int get_tensor(void *self, uint32_t slot, void **out_data, size_t *out_by
     }
     if (slot >= engine->model->bundle.count[NST_SLOTS]) {
         return nst_fail(err, NST_E_NOT_FOUND, "slots", NULL, engine->model->bundle.count[NST_SLOTS],
-                        slot, "the bundle has no slot of that number");
+                        slot, NST_TEXT("the bundle has no slot of that number"));
     }
     const nst_micro_slot *found = &engine->model->slots[slot];
     if (found->role == NST_INTERNAL) {
         return nst_fail(err, NST_E_ARGUMENT, "slots", NULL, 0, slot,
-                        "the slot is internal, its memory serves other slots too");
+                        NST_TEXT("the slot is internal, its memory serves other slots too"));
     }
     *out_data = (uint8_t *)engine->config.arena + found->offset[0];
     *out_bytes = found->bytes;
@@ -161,7 +162,7 @@ static int run(void *self, nst_run_report *out, nst_error *err) {
         if (!run_step(engine, &path->steps[i])) {
             atomic_store(&engine->cancelled, false);
             return nst_fail(err, NST_E_CANCELLED, NULL, NULL, path->count, i,
-                            "the run was cancelled");
+                            NST_TEXT("the run was cancelled"));
         }
     }
     *out = (nst_run_report){.duration = count(engine) - start, .stages = path->count};
@@ -176,7 +177,7 @@ static int stage_report(void *self, uint32_t stage, nst_stage_report *out, nst_e
     if (stage >= engine->model->bundle.count[NST_STAGES]) {
         return nst_fail(err, NST_E_NOT_FOUND, "stages", NULL,
                         engine->model->bundle.count[NST_STAGES], stage,
-                        "the bundle has no stage of that number");
+                        NST_TEXT("the bundle has no stage of that number"));
     }
     const nst_micro_stage *found = &engine->model->stages[stage];
     *out = (nst_stage_report){
@@ -205,7 +206,7 @@ static int set_budget(void *self, uint64_t budget_bytes, nst_error *err) {
     const uint64_t need = engine->model == NULL ? 0 : engine->model->arena_bytes;
     if (budget_bytes != 0 && budget_bytes < need) {
         return nst_fail(err, NST_E_BUDGET, NULL, NULL, need, budget_bytes,
-                        "the open bundle needs more memory for activations");
+                        NST_TEXT("the open bundle needs more memory for activations"));
     }
     engine->budget_bytes = budget_bytes;
     return NST_OK;

@@ -1,5 +1,6 @@
 #include "micro/model.h"
 
+#include "core/sentence.h"
 #include "core/text.h"
 
 /* Room in the state memory, handed out front to back. */
@@ -31,7 +32,8 @@ static int fail_stage(nst_error *err, int code, nst_text stage, uint64_t expecte
 }
 
 static int changed(nst_error *err) {
-    return nst_fail_in(err, NST_E_CORRUPT, NULL, "the bundle changed while it was being opened");
+    return nst_fail_in(err, NST_E_CORRUPT, NULL,
+                       NST_TEXT("the bundle changed while it was being opened"));
 }
 
 /* The stages that a path runs: the one that computes all of it where there is one. */
@@ -109,9 +111,9 @@ static int check_target(const nst_bundle *bundle, const nst_micro_config *config
     if (err != NULL) {
         nst_writer writer;
         nst_writer_start(&writer, err->message, sizeof err->message);
-        nst_write(&writer, "the bundle was made for ");
+        nst_write(&writer, NST_TEXT("the bundle was made for "));
         nst_write_text(&writer, target);
-        nst_write(&writer, ", and this device runs ");
+        nst_write(&writer, NST_TEXT(", and this device runs "));
         nst_write(&writer, config->target_count > 0 ? config->targets[0] : "nothing");
     }
     return NST_E_TARGET;
@@ -121,7 +123,8 @@ static int read_slots(nst_micro_model *model, nst_error *err) {
     const nst_bundle *bundle = &model->bundle;
     if (bundle->count[NST_SLOTS] > NST_MICRO_MAX_SLOTS) {
         return nst_fail(err, NST_E_LIMIT, "slots", NULL, NST_MICRO_MAX_SLOTS,
-                        bundle->count[NST_SLOTS], "the bundle has more slots than this engine");
+                        bundle->count[NST_SLOTS],
+                        NST_TEXT("the bundle has more slots than this engine"));
     }
     for (uint32_t i = 0; i < bundle->count[NST_SLOTS]; i++) {
         nst_slot_info info;
@@ -130,7 +133,7 @@ static int read_slots(nst_micro_model *model, nst_error *err) {
         }
         if (info.bytes > UINT32_MAX / 16) {
             return nst_fail(err, NST_E_LIMIT, "slots", NULL, UINT32_MAX / 16, info.bytes,
-                            "a slot is larger than this engine can hold");
+                            NST_TEXT("a slot is larger than this engine can hold"));
         }
         const bool kept = info.role == NST_INPUT || info.role == NST_STATE;
         model->slots[i] = (nst_micro_slot){
@@ -153,12 +156,13 @@ static int read_stage_slots(nst_micro_model *model, const nst_stage_info *info, 
         }
         nst_micro_slot *slot = &model->slots[number];
         if (slot->bytes != bytes[i]) {
-            return fail_stage(err, NST_E_CORRUPT, info->name, slot->bytes, bytes[i],
-                              "an input or output of the plan has another size than its slot");
+            return fail_stage(
+                err, NST_E_CORRUPT, info->name, slot->bytes, bytes[i],
+                NST_TEXT("an input or output of the plan has another size than its slot"));
         }
         if (written && slot->is_read && slot->role != NST_INTERNAL) {
             return fail_stage(err, NST_E_ENGINE, info->name, 0, number,
-                              "the stage reads and writes one output or state slot");
+                              NST_TEXT("the stage reads and writes one output or state slot"));
         }
         if (written) {
             slot->first = info->first < slot->first ? info->first : slot->first;
@@ -185,7 +189,8 @@ static int bind_constants(const nst_bundle *bundle, const nst_stage_info *info,
         }
         if (constant.size != stage->plan.constant_bytes[i]) {
             return fail_stage(err, NST_E_CORRUPT, info->name, stage->plan.constant_bytes[i],
-                              constant.size, "a constant has another size than the plan says");
+                              constant.size,
+                              NST_TEXT("a constant has another size than the plan says"));
         }
         stage->constants[i] = constant.data;
         stage->weight_bytes += constant.size;
@@ -204,11 +209,13 @@ static int read_stage(nst_micro_model *model, uint32_t index, const nst_micro_co
         return changed(err);
     }
     if (program.target.bytes != 0) {
-        return fail_stage(err, NST_E_TARGET, info.name, 0, 0,
-                          "the stage is for another target; split the bundle for this device");
+        return fail_stage(
+            err, NST_E_TARGET, info.name, 0, 0,
+            NST_TEXT("the stage is for another target; split the bundle for this device"));
     }
     if (program.unpacked_bytes != 0) {
-        return fail_stage(err, NST_E_ENGINE, info.name, 0, 0, "the stage's plan is compressed");
+        return fail_stage(err, NST_E_ENGINE, info.name, 0, 0,
+                          NST_TEXT("the stage's plan is compressed"));
     }
     *stage = (nst_micro_stage){.calls = 0};
     nst_plan *plan = &stage->plan;
@@ -218,13 +225,15 @@ static int read_stage(nst_micro_model *model, uint32_t index, const nst_micro_co
         return code;
     }
     if (info.inputs.count != plan->input_count || info.outputs.count != plan->output_count) {
-        return fail_stage(err, NST_E_CORRUPT, info.name, info.inputs.count + info.outputs.count,
-                          (uint64_t)plan->input_count + plan->output_count,
-                          "the plan has another number of inputs or outputs than its stage");
+        return fail_stage(
+            err, NST_E_CORRUPT, info.name, info.inputs.count + info.outputs.count,
+            (uint64_t)plan->input_count + plan->output_count,
+            NST_TEXT("the plan has another number of inputs or outputs than its stage"));
     }
     if (info.bindings.count != plan->constant_count) {
-        return fail_stage(err, NST_E_CORRUPT, info.name, plan->constant_count, info.bindings.count,
-                          "the stage binds another number of constants than its plan has");
+        return fail_stage(
+            err, NST_E_CORRUPT, info.name, plan->constant_count, info.bindings.count,
+            NST_TEXT("the stage binds another number of constants than its plan has"));
     }
     stage->constants = take(room, plan->constant_count * sizeof(void *));
     stage->slots = take(room, ((uint64_t)plan->input_count + plan->output_count) * 4);
@@ -322,7 +331,7 @@ static int check_arena(const nst_micro_model *model, uint64_t arena_bytes, uint3
     nst_stage_info info = {.name = {NULL, 0}};
     (void)nst_bundle_stage(&model->bundle, neediest, &info);
     return fail_stage(err, NST_E_BUDGET, info.name, model->arena_bytes, arena_bytes,
-                      "the arena for activations is larger than this device's");
+                      NST_TEXT("the arena for activations is larger than this device's"));
 }
 
 static int check_bundle(const nst_bundle *bundle, const nst_micro_config *config, nst_error *err) {
@@ -349,9 +358,10 @@ int nst_micro_model_build(nst_micro_model **out, const nst_micro_config *config,
     nst_micro_model *model = take(&room, sizeof *model);
     void *index = take(&room, index_bytes);
     if (model == NULL || index == NULL) {
-        return nst_fail(err, NST_E_LIMIT, "manifest", NULL,
-                        round_up(sizeof *model) + round_up(index_bytes), memory_bytes,
-                        "the bundle's manifest is too large for this device's state memory");
+        return nst_fail(
+            err, NST_E_LIMIT, "manifest", NULL, round_up(sizeof *model) + round_up(index_bytes),
+            memory_bytes,
+            NST_TEXT("the bundle's manifest is too large for this device's state memory"));
     }
     *model = (nst_micro_model){.selected = NULL};
     nst_bundle *bundle = &model->bundle;
@@ -364,8 +374,9 @@ int nst_micro_model_build(nst_micro_model **out, const nst_micro_config *config,
     }
     const uint64_t need = nst_micro_model_bytes(bundle, index_bytes);
     if (need > memory_bytes) {
-        return nst_fail(err, NST_E_LIMIT, "manifest", NULL, need, memory_bytes,
-                        "the bundle's tables are too large for this device's state memory");
+        return nst_fail(
+            err, NST_E_LIMIT, "manifest", NULL, need, memory_bytes,
+            NST_TEXT("the bundle's tables are too large for this device's state memory"));
     }
     const uint64_t positions = bundle->count[NST_POSITIONS];
     model->slots = take(&room, bundle->count[NST_SLOTS] * sizeof(nst_micro_slot));

@@ -1,5 +1,6 @@
 #include "micro/plan.h"
 
+#include "core/sentence.h"
 #include "core/text.h"
 #include "micro/operators.h"
 
@@ -133,28 +134,28 @@ static int check_operator(const nst_plan *plan, uint32_t index, nst_error *err) 
     for (uint32_t i = 0; i < op->tensor_count; i++) {
         if (!tensor_ok(plan, &tensors[i])) {
             return fail_operator(err, NST_E_CORRUPT, index, kernel->name, 0, i,
-                                 "a tensor is not inside of what it is part of");
+                                 NST_TEXT("a tensor is not inside of what it is part of"));
         }
         bytes[i] = tensors[i].bytes;
     }
     const uint32_t place = tensors[op->tensor_count - 1].place;
     if (place != NST_PLACE_OUTPUT && place != NST_PLACE_ARENA) {
         return fail_operator(err, NST_E_CORRUPT, index, kernel->name, 0, place,
-                             "it would write over an input or a constant");
+                             NST_TEXT("it would write over an input or a constant"));
     }
     if (!is_aligned(op->scratch_offset) ||
         (uint64_t)op->scratch_offset + op->scratch_bytes > plan->arena_bytes) {
         return fail_operator(err, NST_E_CORRUPT, index, kernel->name, plan->arena_bytes,
                              (uint64_t)op->scratch_offset + op->scratch_bytes,
-                             "its scratch memory is not in the arena");
+                             NST_TEXT("its scratch memory is not in the arena"));
     }
     if (!writes_apart(op, tensors)) {
         return fail_operator(err, NST_E_CORRUPT, index, kernel->name, 0, 0,
-                             "what it writes overlaps what it reads");
+                             NST_TEXT("what it writes overlaps what it reads"));
     }
     if (!kernel->check(plan->data + op->params_offset, bytes, op->scratch_bytes)) {
         return fail_operator(err, NST_E_CORRUPT, index, kernel->name, 0, 0,
-                             "its parameters do not fit its tensors");
+                             NST_TEXT("its parameters do not fit its tensors"));
     }
     return NST_OK;
 }
@@ -169,62 +170,67 @@ static int check_table(const nst_plan *plan, uint32_t tensor_count, uint64_t rec
         const nst_operator *kernel = nst_find_operator(op->number);
         if (kernel == NULL) {
             return fail_operator(err, NST_E_ENGINE, i, NULL, 0, op->number,
-                                 "this firmware has no operator of that number");
+                                 NST_TEXT("this firmware has no operator of that number"));
         }
         if (op->first_tensor != tensor || op->tensor_count == 0 ||
             op->tensor_count != kernel->tensors || op->tensor_count > tensor_count - tensor) {
             return fail_operator(err, NST_E_CORRUPT, i, kernel->name, kernel->tensors,
-                                 op->tensor_count, "the number of its tensors is wrong");
+                                 op->tensor_count, NST_TEXT("the number of its tensors is wrong"));
         }
         if (op->params_offset != align(at) ||
             (uint64_t)op->params_offset + kernel->params_bytes > plan->bytes) {
             return fail_operator(err, NST_E_CORRUPT, i, kernel->name, align(at), op->params_offset,
-                                 "its parameter record is not behind the one before it");
+                                 NST_TEXT("its parameter record is not behind the one before it"));
         }
         for (; at < op->params_offset; at++) {
             if (plan->data[at] != 0) {
-                return fail_operator(err, NST_E_CORRUPT, i, kernel->name, 0, plan->data[at],
-                                     "the padding in front of its parameters is not zero");
+                return fail_operator(
+                    err, NST_E_CORRUPT, i, kernel->name, 0, plan->data[at],
+                    NST_TEXT("the padding in front of its parameters is not zero"));
             }
         }
         at += kernel->params_bytes;
         tensor += op->tensor_count;
     }
     if (tensor != tensor_count || at != plan->bytes) {
-        return corrupt(err, at, plan->bytes, "the plan holds more than its operators need");
+        return corrupt(err, at, plan->bytes,
+                       NST_TEXT("the plan holds more than its operators need"));
     }
     return NST_OK;
 }
 
 int nst_plan_open(nst_plan *out, const void *data, size_t bytes, nst_isa isa, nst_error *err) {
     if (out == NULL || data == NULL || !is_aligned((uintptr_t)data)) {
-        return nst_fail_in(err, NST_E_ARGUMENT, NULL, "a plan must be aligned to 16 bytes");
+        return nst_fail_in(err, NST_E_ARGUMENT, NULL,
+                           NST_TEXT("a plan must be aligned to 16 bytes"));
     }
     const nst_plan_header *head = data;
     if (bytes < sizeof *head) {
-        return corrupt(err, sizeof *head, bytes, "the plan is shorter than its header");
+        return corrupt(err, sizeof *head, bytes, NST_TEXT("the plan is shorter than its header"));
     }
     for (unsigned i = 0; i < sizeof magic; i++) {
         if (head->magic[i] != magic[i]) {
-            return nst_fail_in(err, NST_E_FOREIGN, NULL, "this program is not a plan");
+            return nst_fail_in(err, NST_E_FOREIGN, NULL, NST_TEXT("this program is not a plan"));
         }
     }
     if (head->version != NST_PLAN_VERSION) {
         return nst_fail(err, NST_E_VERSION, NULL, NULL, NST_PLAN_VERSION, head->version,
-                        "the plan is of another version");
+                        NST_TEXT("the plan is of another version"));
     }
     if (head->total_bytes != bytes) {
-        return corrupt(err, head->total_bytes, bytes, "the plan has another size than it says");
+        return corrupt(err, head->total_bytes, bytes,
+                       NST_TEXT("the plan has another size than it says"));
     }
     if (head->isa != NST_ISA_DSP && head->isa != NST_ISA_MVE) {
-        return corrupt(err, 0, head->isa, "the plan is for no instructions that there are");
+        return corrupt(err, 0, head->isa,
+                       NST_TEXT("the plan is for no instructions that there are"));
     }
     if (isa != NST_ISA_ANY && head->isa != (uint32_t)isa) {
         return nst_fail(err, NST_E_TARGET, NULL, NULL, isa, head->isa,
-                        "the plan is for another core");
+                        NST_TEXT("the plan is for another core"));
     }
     if (!is_aligned(head->arena_bytes) || head->zero[0] != 0 || head->zero[1] != 0) {
-        return corrupt(err, 0, 0, "the plan's header breaks a rule");
+        return corrupt(err, 0, 0, NST_TEXT("the plan's header breaks a rule"));
     }
     nst_plan plan = {
         .data = data,
@@ -238,7 +244,7 @@ int nst_plan_open(nst_plan *out, const void *data, size_t bytes, nst_isa isa, ns
     };
     uint64_t records;
     if (!find_tables(&plan, head, &records)) {
-        return corrupt(err, 0, bytes, "the plan's tables do not fit into it");
+        return corrupt(err, 0, bytes, NST_TEXT("the plan's tables do not fit into it"));
     }
     int code = check_table(&plan, head->tensor_count, records, err);
     for (uint32_t i = 0; code == NST_OK && i < plan.operator_count; i++) {
