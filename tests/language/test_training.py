@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from nestling.language.training import (
     LanguageTraining,
     draw_paths,
     draw_windows,
-    focus_weights,
     rate_share,
     train_language,
 )
@@ -117,10 +115,3 @@ def test_half_precision_halves_the_file(decoder: Supernet, tmp_path: Path) -> No
     assert tied is again.head.classifier.weight  # type: ignore[union-attr]
     for name, value in decoder.state_dict().items():
         assert torch.equal(again.state_dict()[name], value.half().float()), name
-
-
-def test_focus_prefers_sure_tokens() -> None:
-    entropies = torch.tensor([0.0, math.log(2.0), 20.0])
-    weights = focus_weights(entropies, 1.0)
-    torch.testing.assert_close(weights / weights[0], torch.tensor([1.0, 0.5, 0.1]))
-    assert float(weights.mean()) == pytest.approx(1.0)

@@ -58,9 +58,6 @@ class LanguageTraining:
         core_weight: Weight of the loss of the exit behind the core; the full net's is 1.
         exit_weight: Weight of the drawn exit's.
         mixed_weight: Weight of the mix's.
-        core_focus: How much more the exit behind the core learns from tokens that it is sure of: it
-            is used for these. A token's weight is 2 to the power of -`core_focus` times its entropy
-            in bits, but at least a tenth of the largest; 0 weights all the same.
         distill: Share of the full net's output, against the text, in what all others learn.
         clip_norm: Largest norm of a gradient.
         seed: Of weights, windows and paths.
@@ -81,7 +78,6 @@ class LanguageTraining:
     core_weight: float = 0.7
     exit_weight: float = 0.3
     mixed_weight: float = 0.5
-    core_focus: float = 0.0
     distill: float = 0.5
     clip_norm: float = 1.0
     seed: int = 0
@@ -256,7 +252,7 @@ class _Run:
         full = supernet.head(x)
         teacher = full.detach()
         losses = {"full": _cross_entropy(full, targets)}
-        losses["core"] = self._taught(supernet.head(core), targets, teacher, config.core_focus)
+        losses["core"] = self._taught(supernet.head(core), targets, teacher)
         if inner:
             losses["exit"] = self._taught(supernet.head(early), targets, teacher)
         rows = round(config.mixed_share * len(tokens))
@@ -266,18 +262,8 @@ class _Run:
             losses["mixed"] = self._taught(supernet.head(mixed), targets[:rows], teacher[:rows])
         return losses
 
-    def _taught(
-        self, logits: Tensor, targets: Tensor, teacher: Tensor, focus: float = 0.0
-    ) -> Tensor:
-        share = self.config.distill
-        if focus > 0.0:
-            log = F.log_softmax(logits, dim=-1)
-            sure = focus_weights(-(log.detach().exp() * log.detach()).sum(dim=-1), focus)
-            hard = (F.nll_loss(log.mT, targets, reduction="none") * sure).mean()
-            theirs = F.log_softmax(teacher, dim=-1)
-            soft = ((theirs.exp() * (theirs - log)).sum(dim=-1) * sure).mean()
-            return blend(hard, soft, share)
-        hard = _cross_entropy(logits, targets)
+    def _taught(self, logits: Tensor, targets: Tensor, teacher: Tensor) -> Tensor:
+        hard, share = _cross_entropy(logits, targets), self.config.distill
         return blend(hard, distillation_loss(logits, teacher), share) if share > 0.0 else hard
 
     def _save(self, path: Path) -> None:
@@ -308,13 +294,6 @@ def rate_share(config: LanguageTraining, step: int) -> float:
     """Return the share of the peak rates at a step: a rise, a plateau, a linear fall."""
     falling = max(1.0, config.steps * config.decay_share)
     return min(1.0, (step + 1) / (config.warmup + 1), (config.steps - step) / falling)
-
-
-def focus_weights(entropies: Tensor, focus: float) -> Tensor:
-    """Return weights of mean 1 that fall with the entropies, in nats; see `LanguageTraining`."""
-    weights = torch.exp(-focus * entropies)
-    weights = weights.clamp(min=0.1 * float(weights.max()))
-    return weights / weights.mean()
 
 
 def draw_windows(

@@ -38,13 +38,7 @@ CORE_LAYERS = 2
 EMBEDDING_SCALE = 0.2
 
 TRAINING = LanguageTraining(
-    steps=1300,
-    windows=4,
-    prose_share=0.5,
-    mixed_share=0.25,
-    lr=0.012,
-    core_weight=0.5,
-    core_focus=0.4,
+    steps=1100, windows=4, prose_share=0.5, mixed_share=0.25, lr=0.012, core_weight=0.7
 )
 
 
