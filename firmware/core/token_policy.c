@@ -14,7 +14,8 @@ nst_token_policy nst_fixed_policy_use(nst_fixed_policy *policy) {
 }
 
 bool nst_entropy_policy_init(nst_entropy_policy *policy, uint32_t small, uint32_t large,
-                             float threshold_bits, uint32_t window, uint32_t minimum_stay) {
+                             float threshold_bits, uint32_t window, uint32_t minimum_stay,
+                             bool ahead) {
     if (policy == NULL || window == 0 || window > NST_ENTROPY_WINDOW_MAX ||
         !(threshold_bits >= 0.0f)) {
         return false;
@@ -25,44 +26,70 @@ bool nst_entropy_policy_init(nst_entropy_policy *policy, uint32_t small, uint32_
     policy->threshold_bits = threshold_bits;
     policy->window = window;
     policy->minimum_stay = minimum_stay;
+    policy->ahead = ahead ? 1 : 0;
+    policy->stay = minimum_stay;
+    policy->current = ahead ? 0 : 1;
     return true;
+}
+
+/* One token more, of this entropy; decides on the path. */
+static void take_entropy(nst_entropy_policy *policy, float entropy_bits) {
+    float sum = 0;
+    policy->entropies[policy->next] = entropy_bits;
+    policy->next = (policy->next + 1) % policy->window;
+    policy->filled += policy->filled < policy->window ? 1 : 0;
+    for (uint32_t i = 0; i < policy->filled; i++) {
+        sum += policy->entropies[i];
+    }
+    const uint32_t wanted = sum > policy->threshold_bits * (float)policy->filled ? 1 : 0;
+    if (wanted != policy->current && policy->stay >= policy->minimum_stay) {
+        policy->current = wanted;
+        policy->stay = 0;
+    }
+    policy->stay += policy->stay < UINT32_MAX ? 1 : 0;
 }
 
 static void choose_by_entropy(void *self, const nst_token_signals *last, nst_token_choice *out) {
     nst_entropy_policy *policy = self;
+    if (policy->ahead != 0) {
+        out->path = policy->small;
+        return;
+    }
     if (last->path != NST_NO_PATH) {
-        float sum = 0;
-        policy->entropies[policy->next] = last->logits.entropy_bits;
-        policy->next = (policy->next + 1) % policy->window;
-        policy->filled += policy->filled < policy->window ? 1 : 0;
-        policy->stay += policy->stay < UINT32_MAX ? 1 : 0;
-        for (uint32_t i = 0; i < policy->filled; i++) {
-            sum += policy->entropies[i];
-        }
-        const uint32_t wanted = sum > policy->threshold_bits * (float)policy->filled ? 1 : 0;
-        if (wanted != policy->current && policy->stay >= policy->minimum_stay) {
-            policy->current = wanted;
-            policy->stay = 0;
-        }
+        take_entropy(policy, last->logits.entropy_bits);
     }
     out->path = policy->current != 0 ? policy->large : policy->small;
 }
 
-nst_token_policy nst_entropy_policy_use(nst_entropy_policy *policy) {
-    return (nst_token_policy){policy, choose_by_entropy, NULL};
+static uint32_t go_on_by_entropy(void *self, const nst_token_signals *now) {
+    nst_entropy_policy *policy = self;
+    if (policy->ahead == 0 || now->path != policy->small) {
+        return NST_NO_PATH;
+    }
+    take_entropy(policy, now->logits.entropy_bits);
+    return policy->current != 0 ? policy->large : NST_NO_PATH;
 }
 
-bool nst_exit_policy_init(nst_exit_policy *policy, const uint32_t *paths, uint32_t count,
-                          nst_exit_signal signal, float threshold) {
+nst_token_policy nst_entropy_policy_use(nst_entropy_policy *policy) {
+    return (nst_token_policy){policy, choose_by_entropy, go_on_by_entropy};
+}
+
+bool nst_exit_policy_init(nst_exit_policy *policy, const uint32_t *paths, const float *thresholds,
+                          uint32_t count, nst_exit_signal signal) {
     if (policy == NULL || paths == NULL || count == 0 || count > NST_LADDER_MAX ||
-        (uint32_t)signal > NST_EXIT_ENTROPY || !(threshold >= 0.0f)) {
+        (uint32_t)signal > NST_EXIT_ENTROPY || (thresholds == NULL && count > 1)) {
         return false;
     }
     memset(policy, 0, sizeof *policy);
     memcpy(policy->paths, paths, count * sizeof *paths);
+    for (uint32_t i = 0; i + 1 < count; i++) {
+        if (!(thresholds[i] >= 0.0f)) {
+            return false;
+        }
+        policy->thresholds[i] = thresholds[i];
+    }
     policy->count = count;
     policy->signal = (uint32_t)signal;
-    policy->threshold = threshold;
     return true;
 }
 
@@ -72,14 +99,14 @@ static void choose_first(void *self, const nst_token_signals *last, nst_token_ch
     out->path = policy->paths[0];
 }
 
-static bool is_sure(const nst_exit_policy *policy, const nst_logit_signals *logits) {
-    switch (policy->signal) {
+static bool is_sure(uint32_t signal, float threshold, const nst_logit_signals *logits) {
+    switch (signal) {
         case NST_EXIT_MARGIN:
-            return logits->margin >= policy->threshold;
+            return logits->margin >= threshold;
         case NST_EXIT_ENTROPY:
-            return logits->entropy_bits <= policy->threshold;
+            return logits->entropy_bits <= threshold;
         default:
-            return logits->confidence >= policy->threshold;
+            return logits->confidence >= threshold;
     }
 }
 
@@ -87,7 +114,9 @@ static uint32_t next_unless_sure(void *self, const nst_token_signals *now) {
     const nst_exit_policy *policy = self;
     for (uint32_t i = 0; i + 1 < policy->count; i++) {
         if (policy->paths[i] == now->path) {
-            return is_sure(policy, &now->logits) ? NST_NO_PATH : policy->paths[i + 1];
+            return is_sure(policy->signal, policy->thresholds[i], &now->logits)
+                       ? NST_NO_PATH
+                       : policy->paths[i + 1];
         }
     }
     return NST_NO_PATH;

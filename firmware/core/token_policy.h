@@ -65,14 +65,20 @@ nst_token_policy nst_fixed_policy_use(nst_fixed_policy *policy);
 #define NST_ENTROPY_WINDOW_MAX 64u
 
 /* Entropy Adaptive Decoding (arXiv:2502.06833): the large path while the mean entropy of the last
- * `window` tokens is above a threshold, the small one otherwise, each for a minimum of tokens. */
+ * `window` tokens is above a threshold, the small one otherwise, each for a minimum of tokens.
+ *
+ * The paper knows the entropy of tokens that are drawn already. With `ahead`, a token starts on the
+ * small path, whose entropy enters the mean, and goes on to the large one if that is too high: for
+ * a small path that is an exit of the large one, this costs its head. The first token takes the
+ * large path, with `ahead` the small one. */
 typedef struct nst_entropy_policy {
     uint32_t small;
     uint32_t large;
     float threshold_bits;
     uint32_t window;       /* 1 to NST_ENTROPY_WINDOW_MAX; the paper's is 5 */
     uint32_t minimum_stay; /* tokens on a path before it may change */
-    uint32_t filled;       /* zeros from here on */
+    uint32_t ahead;        /* 0 or 1 */
+    uint32_t filled;       /* what the policy remembers, from here on */
     uint32_t next;
     uint32_t stay;
     uint32_t current; /* 0: small, 1: large */
@@ -81,7 +87,8 @@ typedef struct nst_entropy_policy {
 
 /* False when the window is out of its range or the threshold not a number. */
 bool nst_entropy_policy_init(nst_entropy_policy *policy, uint32_t small, uint32_t large,
-                             float threshold_bits, uint32_t window, uint32_t minimum_stay);
+                             float threshold_bits, uint32_t window, uint32_t minimum_stay,
+                             bool ahead);
 nst_token_policy nst_entropy_policy_use(nst_entropy_policy *policy);
 
 #define NST_LADDER_MAX 16u
@@ -97,11 +104,14 @@ typedef struct nst_exit_policy {
     uint32_t paths[NST_LADDER_MAX];
     uint32_t count;  /* of paths, 1 to NST_LADDER_MAX */
     uint32_t signal; /* an nst_exit_signal */
-    float threshold; /* sure: confidence or margin of at least this, entropy of at most this */
+    /* Of each path but the last. Sure: confidence or margin of at least this, entropy of at most
+     * this. */
+    float thresholds[NST_LADDER_MAX];
 } nst_exit_policy;
 
-bool nst_exit_policy_init(nst_exit_policy *policy, const uint32_t *paths, uint32_t count,
-                          nst_exit_signal signal, float threshold);
+/* `thresholds`: [count - 1]. False when a number makes no sense. */
+bool nst_exit_policy_init(nst_exit_policy *policy, const uint32_t *paths, const float *thresholds,
+                          uint32_t count, nst_exit_signal signal);
 nst_token_policy nst_exit_policy_use(nst_exit_policy *policy);
 
 /* Self-speculation (Draft & Verify, arXiv:2309.08168; LayerSkip, arXiv:2404.16710): draft with a

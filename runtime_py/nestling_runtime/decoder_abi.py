@@ -114,6 +114,7 @@ class EntropyPolicy(Structure):
         ("threshold_bits", c_float),
         ("window", c_uint32),
         ("minimum_stay", c_uint32),
+        ("ahead", c_uint32),
         ("filled", c_uint32),
         ("next", c_uint32),
         ("stay", c_uint32),
@@ -129,7 +130,7 @@ class ExitPolicy(Structure):
         ("paths", c_uint32 * LADDER_MAX),
         ("count", c_uint32),
         ("signal", c_uint32),
-        ("threshold", c_float),
+        ("thresholds", c_float * LADDER_MAX),
     ]
 
 
@@ -289,12 +290,12 @@ PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "nst_fixed_policy_use": (TokenPolicy, (POINTER(FixedPolicy),)),
     "nst_entropy_policy_init": (
         c_bool,
-        (POINTER(EntropyPolicy), _u32, _u32, c_float, _u32, _u32),
+        (POINTER(EntropyPolicy), _u32, _u32, c_float, _u32, _u32, c_bool),
     ),
     "nst_entropy_policy_use": (TokenPolicy, (POINTER(EntropyPolicy),)),
     "nst_exit_policy_init": (
         c_bool,
-        (POINTER(ExitPolicy), POINTER(_u32), _u32, c_int, c_float),
+        (POINTER(ExitPolicy), POINTER(_u32), POINTER(c_float), _u32, c_int),
     ),
     "nst_exit_policy_use": (TokenPolicy, (POINTER(ExitPolicy),)),
     "nst_speculative_policy_use": (TokenPolicy, (POINTER(SpeculativePolicy),)),

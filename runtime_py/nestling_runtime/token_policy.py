@@ -75,7 +75,7 @@ class EntropySwitch(TokenPolicy):
     """Entropy Adaptive Decoding (arXiv:2502.06833).
 
     The large path while the mean entropy of the last tokens is above a threshold, the small one
-    otherwise.
+    otherwise. The first token takes the large one, with `ahead` the small one.
 
     Args:
         small: Name of a path.
@@ -83,6 +83,8 @@ class EntropySwitch(TokenPolicy):
         threshold_bits: Of the mean entropy.
         window: Tokens that it is the mean of, 1 to 64.
         minimum_stay: Tokens on a path before it may change.
+        ahead: Whether a token starts on the small path, whose entropy enters the mean, and goes on
+            to the large one if that is too high.
     """
 
     small: str
@@ -90,13 +92,20 @@ class EntropySwitch(TokenPolicy):
     threshold_bits: float
     window: int = 5
     minimum_stay: int = 1
+    ahead: bool = False
 
     def bind(self, decoder: Decoder) -> NativePolicy:
         """See `TokenPolicy`."""
         raw = decoder_abi.EntropyPolicy()
         small, large = decoder.path_index(self.small), decoder.path_index(self.large)
         accepted = native.library().nst_entropy_policy_init(
-            byref(raw), small, large, self.threshold_bits, self.window, self.minimum_stay
+            byref(raw),
+            small,
+            large,
+            self.threshold_bits,
+            self.window,
+            self.minimum_stay,
+            self.ahead,
         )
         return _use("nst_entropy_policy_use", raw, accepted)
 
@@ -108,25 +117,27 @@ class ConfidenceExit(TokenPolicy):
     Args:
         paths: Their names, at most 16. Where a path goes on from the one before, it computes only
             the layers behind.
-        threshold: A path is sure with a confidence or margin of at least this, or an entropy of at
-            most this many bits.
+        thresholds: A path is sure with a confidence or margin of at least this, or an entropy of at
+            most this many bits: one for each path but the last, or one for all.
         signal: Largest probability, the same less the second largest, or entropy.
     """
 
     paths: tuple[str, ...]
-    threshold: float
+    thresholds: tuple[float, ...] | float
     signal: ExitSignal = "confidence"
 
     def bind(self, decoder: Decoder) -> NativePolicy:
         """See `TokenPolicy`."""
         raw = decoder_abi.ExitPolicy()
         numbers = [decoder.path_index(path) for path in self.paths]
-        accepted = native.library().nst_exit_policy_init(
+        given = self.thresholds
+        each = given if isinstance(given, tuple) else (given,) * (len(numbers) - 1)
+        accepted = len(each) == len(numbers) - 1 and native.library().nst_exit_policy_init(
             byref(raw),
             (ctypes.c_uint32 * len(numbers))(*numbers),
+            (ctypes.c_float * len(each))(*each),
             len(numbers),
             decoder_abi.EXIT_SIGNALS.index(self.signal),
-            self.threshold,
         )
         return _use("nst_exit_policy_use", raw, accepted)
 

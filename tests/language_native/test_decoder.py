@@ -154,23 +154,31 @@ def test_exit_takes_the_first_path_that_is_sure(net: ElasticLlama, decoder: Deco
     assert made.second_runs == paths.count("full")
 
 
-def test_entropy_switch_follows_the_paper(net: ElasticLlama, decoder: Decoder) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_entropy_switch_follows_the_paper(net: ElasticLlama, decoder: Decoder, ahead: bool) -> None:
     prompt, count = PROMPTS[1], 24
     decoder.append(prompt)
-    policy = EntropySwitch("tiny", "full", threshold_bits=3.7, window=3, minimum_stay=2)
+    policy = EntropySwitch(
+        "tiny", "full", threshold_bits=3.7, window=3, minimum_stay=2, ahead=ahead
+    )
     made = decoder.generate(policy, max_tokens=count)
-    large, stay, seen = False, 0, []
+    large, stay, previous = not ahead, 2, None
+    seen: list[float] = []
+    tokens = list(prompt)
     for token in made.tokens:
+        path = "tiny" if ahead else previous
+        if path is not None:
+            logits = full_sequence_logits(net, tokens if ahead else tokens[:-1], path)[-1]
+            p = torch.softmax(logits.double(), 0)
+            seen.append(float(-(p * p.log2()).sum()))
+            if (np.mean(seen[-3:]) > 3.7) != large and stay >= 2:
+                large, stay = not large, 0
+            stay += 1
         assert token.path == ("full" if large else "tiny")
-        seen.append(token.entropy_bits)
-        stay += 1
-        if (np.mean(seen[-3:]) > 3.7) != large and stay >= 2:
-            large, stay = not large, 0
+        assert token.token == int(full_sequence_logits(net, tokens, token.path)[-1].argmax())
+        tokens.append(token.token)
+        previous = token.path
     assert made.switches > 1
-    tokens = prompt + made.token_ids
-    for index, token in enumerate(made.tokens):
-        logits = full_sequence_logits(net, tokens[: len(prompt) + index], token.path)[-1]
-        assert token.token == int(logits.argmax())
 
 
 class EveryThird(CustomPolicy):

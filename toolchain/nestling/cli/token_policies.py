@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from nestling_runtime import Decoder, TokenPolicy
 
 HELP = (
-    "A path's name; or entropy:threshold=BITS[,window=5,stay=1]; "
-    "confidence:threshold=P[,signal=confidence|margin|entropy]; "
+    "A path's name; or entropy:threshold=BITS[,window=5,stay=1,ahead=0]; "
+    "confidence:threshold=P[,signal=confidence|margin|entropy,ladder=ends|all]; "
     "speculative[:tokens=N,confidence=P]; rate:tokens_per_second=N[,horizon=16]. "
     "small=PATH and large=PATH say which paths, the smallest and the largest by default."
 )
@@ -50,7 +50,8 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
     policy: TokenPolicy
     if name == "entropy":
         window, stay = int(number("window", 5)), int(number("stay", 1))
-        policy = EntropySwitch(small, large, number("threshold"), window, stay)
+        ahead = bool(number("ahead", 0))
+        policy = EntropySwitch(small, large, number("threshold"), window, stay, ahead)
     elif name == "confidence":
         signal = values.pop("signal", "confidence")
         if signal not in ("confidence", "margin", "entropy"):
