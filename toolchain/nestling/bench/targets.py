@@ -296,15 +296,17 @@ def _execute(subject: Subject, bundle: Path, stages: Path, result: TargetResult)
         NestlingError: They cannot.
     """
     from nestling.targets.registry import get_target
+    from nestling.targets.target import Target
 
-    try:
-        with get_target(result.target).open(stages) as runner:
+    target = get_target(result.target)
+    if type(target).open is Target.open:  # a target of the runtime's own
+        runs = _run_natively(subject, bundle)
+        result.where = f"nestling's runtime; {describe_machine(1)}"
+    else:
+        with target.open(stages) as runner:
             chain = StageChain(bundle, runner)
             result.where = runner.where
             runs = {name: chain.run(name, subject.inputs) for name in subject.expected}
-    except TargetError:
-        runs = _run_natively(subject, bundle)
-        result.where = f"nestling's runtime; {describe_machine(1)}"
     agreements, differences = [], []
     for name, (outputs, _) in runs.items():
         pairs = list(zip(outputs, subject.expected[name], strict=True))

@@ -64,12 +64,11 @@ def _print(demo: TargetsDemo, out: Path) -> None:
 
     console = Console()
     for network in dict.fromkeys(result.network for result in demo.results):
-        table = Table(title=network, title_justify="left")
-        for name in ("target", "scheme", "grain"):
-            table.add_column(name)
-        for name in ("delegated", "bytes", "x full alone", "plain", "top-1", "difference"):
-            table.add_column(name, justify="right")
-        table.add_column("figure")
+        table = Table(title=network, title_justify="left", show_lines=True)
+        table.add_column("target", no_wrap=True)
+        for name in ("delegated", "bytes\nx full alone", "plain\nexports", "top-1\ndifference"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("full path")
         for result in demo.results:
             if result.network == network:
                 table.add_row(*_row(result))
@@ -92,16 +91,11 @@ def _row(result: TargetResult) -> list[str]:
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 
-    figures = ", ".join(f"{name} {value:,.0f}" for name, value in result.figures.items())
     return [
-        result.target,
-        result.scheme,
-        result.grain,
+        f"{result.target}\n{result.scheme}, {result.grain}",
         number(result.delegated, ".3f"),
-        number(result.bundle_bytes, ","),
-        ratio(result.bundle_bytes),
-        ratio(result.separate_bytes),
-        number(result.agreement, ".3f"),
-        number(result.largest_difference, ".1e"),
-        figures,
+        f"{number(result.bundle_bytes, ',')}\n{ratio(result.bundle_bytes)}",
+        f"\n{ratio(result.separate_bytes)}",
+        f"{number(result.agreement, '.3f')}\n{number(result.largest_difference, '.1e')}",
+        "\n".join(f"{name} {value:,.0f}" for name, value in result.figures.items()),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,6 +258,7 @@ def _print_report(report: Any, as_json: bool) -> None:
                     "paths": list(report.paths),
                     "stages": report.stages,
                     "portable_operators": {k: list(v) for k, v in report.portable.items()},
+                    "delegated": report.delegated,
                 },
                 indent=1,
             )
@@ -266,3 +268,7 @@ def _print_report(report: Any, as_json: bool) -> None:
         f"{report.path}: {size:,} bytes, {report.scheme}, {report.stages} stages, "
         f"paths {', '.join(report.paths)}"
     )
+    operators = Counter(name for names in report.portable.values() for name in names)
+    if operators:
+        listed = ", ".join(f"{count} x {name}" for name, count in operators.most_common())
+        click.echo(f"no delegate takes, so the CPU runs: {listed}")

@@ -33,10 +33,14 @@ class StageProcess:
         process: of `stage_worker`, started on the folder.
         log: what the process prints.
         where: what executes the programs, in words.
+        timed: whether the time of a run means something.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, where: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], log: Path, where: str, *, timed: bool
+    ) -> None:
         self.where = where
+        self._timed = timed
         self._process = process
         self._log = log
 
@@ -55,7 +59,8 @@ class StageProcess:
         for name, array in answer.items():
             sample, _, index = name.partition(".")
             outputs[int(sample)][int(index)] = array
-        return StageRun([tuple(o[i] for i in sorted(o)) for o in outputs], run_us)
+        ordered = [tuple(one[i] for i in sorted(one)) for one in outputs]
+        return StageRun(ordered, run_us if self._timed else None)
 
     def _ask(self, stage: str, request: Mapping[str, NDArray]) -> dict[str, NDArray]:  # type: ignore[type-arg]
         buffer = io.BytesIO()
@@ -87,6 +92,7 @@ def open_stage_process(
     *,
     python: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    timed: bool = True,
 ) -> Iterator[StageProcess]:
     """Start a process that executes the programs of a reference folder.
 
@@ -95,6 +101,7 @@ def open_stage_process(
         where: what executes them, in words.
         python: the interpreter; default this one. It needs numpy, torch and executorch alone.
         environment: variables to set; `LD_LIBRARY_PATH` goes before what there is.
+        timed: whether the time of a run means something; it does not on a simulator.
     """
     variables = {**os.environ, **(environment or {})}
     if environment and "LD_LIBRARY_PATH" in environment and "LD_LIBRARY_PATH" in os.environ:
@@ -110,7 +117,7 @@ def open_stage_process(
             env=variables,
         )
     try:
-        yield StageProcess(process, log, where)
+        yield StageProcess(process, log, where, timed=timed)
     finally:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.close()

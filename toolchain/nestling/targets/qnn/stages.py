@@ -70,7 +70,7 @@ class QnnTarget(DelegateTarget):
         """Execute stages by ExecuTorch's QNN backend on the simulator, in a process of its own."""
         self.description.require("run")
         where = f"simulator of {self.description.processor}"
-        return open_stage_process(reference_dir, where, environment=host.environment())
+        return open_stage_process(reference_dir, where, environment=host.environment(), timed=False)
 
 
 def quantize(
