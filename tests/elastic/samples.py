@@ -9,6 +9,7 @@ from nestling.elastic import (
     ElasticAttention,
     ElasticBert,
     ElasticBlock,
+    ElasticConvolution,
     ElasticFeedForward,
     ElasticInvertedResidual,
     ElasticLlama,
@@ -84,6 +85,10 @@ def blocks() -> dict[str, tuple[ElasticBlock, tuple[Tensor, ...]]]:
             (x, *context(False, True)),
         ),
     }
+    made["convolution"] = (
+        ElasticConvolution(8, 24, widths=(8, 20, 24), second_kernel_size=1, post=nn.ReLU()),
+        (image,),
+    )
     for name, options in {
         "residual": {},
         "strided": {"stride": 2, "out": 12},

@@ -99,6 +99,7 @@ def test_gradients_reach_the_prefix_alone(name: str) -> None:
         "v": units * getattr(block, "head_dim", 0),
         "expand": units,
         "depthwise": units,
+        "first": units,
     }
     seen = 0
     for name_, count in rows.items():

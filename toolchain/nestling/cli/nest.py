@@ -69,7 +69,7 @@ def command(
 ) -> None:
     """Make a supernet of an ONNX file: a CNN, a vision transformer, an encoder of text.
 
-    Finds residual blocks of attention, feed-forward layers and inverted residuals, and makes them
+    Finds residual blocks of attention, feed-forward layers and convolutions, and makes them
     elastic; at full width the supernet computes what the model does. Leaves OUTPUT/supernet.pt,
     which `nestling export` takes, and nestling.elastic.load, so that it can be trained.
     """

@@ -6,6 +6,7 @@ from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.checkpoint import load, save
 from nestling.elastic.convert import convert
+from nestling.elastic.convolution import ElasticConvolution
 from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.elastic.fixed import FixedBlock
 from nestling.elastic.importance import sort_units
@@ -20,6 +21,7 @@ __all__ = [
     "ElasticAttention",
     "ElasticBert",
     "ElasticBlock",
+    "ElasticConvolution",
     "ElasticFeedForward",
     "ElasticInvertedResidual",
     "ElasticLlama",

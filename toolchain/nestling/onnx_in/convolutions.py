@@ -1,4 +1,4 @@
-"""Find inverted residuals."""
+"""Find convolutional places: inverted residuals, and pairs of convolutions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ from nestling.onnx_in.simplify import CONV, base_name, calls
 def find_inverted_residuals(search: Search) -> list[Place]:
     """Return runs of a 1x1, a depthwise and a 1x1 convolution with activations between them."""
     found = (_match_inverted(search, project) for project in calls(search.module, CONV))
+    return [place for place in found if place is not None]
+
+
+def find_convolutions(search: Search) -> list[Place]:
+    """Return residual blocks that end in a convolution, an activation and a convolution.
+
+    In a bottleneck these are its last two; the first stays whole.
+    """
+    found = (_match_pair(search, second) for second in calls(search.module, CONV))
     return [place for place in found if place is not None]
 
 
@@ -77,6 +86,40 @@ def _match_inverted(search: Search, project: Node) -> Place | None:
         "same_padding": padded,
     }
     return Place("inverted_residual", ends, units, arguments, tensors)
+
+
+def _match_pair(search: Search, second: Node) -> Place | None:
+    region = pointwise_between(second.args[0], (CONV,))
+    if region is None or not region[0] or len(region[1]) != 1:
+        return None
+    first = region[1][0]
+    prepared, hidden = first.args[0], second.args[0]
+    assert isinstance(prepared, Node) and isinstance(hidden, Node)
+    if max(_groups(first), _groups(second)) > 1 or not is_closed({*region[0], first}, {second}):
+        return None
+    ends = find_ends(second, prepared)
+    if ends is None or not ends.residual:
+        return None
+    tensors = linear_tensors(search, {"first": first, "second": second})
+    sizes = [int(tensors[f"{name}.weight"].shape[-1]) for name in ("first", "second")]
+    usual = all(
+        size % 2 and search.weight(conv).shape[2] == size and _geometry(conv) == (1, size // 2, 1)
+        for conv, size in zip((first, second), sizes, strict=True)
+    )
+    activation = name_activation(search, first, hidden)
+    if not usual or activation is None:
+        search.refuse(second, "its convolutions or their activation are of an unusual kind")
+        return None
+    units, inputs = tensors["first.weight"].shape[:2]
+    arguments = {
+        "channels": len(tensors["second.weight"]),
+        "hidden": units,
+        "inputs": inputs,
+        "kernel_size": sizes[0],
+        "second_kernel_size": sizes[1],
+        "activation": activation,
+    }
+    return Place("convolution", ends, units, arguments, tensors)
 
 
 def _is_1x1(search: Search, conv: Node) -> bool:

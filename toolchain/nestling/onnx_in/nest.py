@@ -17,7 +17,7 @@ from nestling.elastic.widths import DEFAULT_WIDTHS, resolve_widths
 from nestling.errors import ModelError
 from nestling.onnx_in.attention import find_attention
 from nestling.onnx_in.chain import Chain, choose_chain, describe_module, extract
-from nestling.onnx_in.convolutions import find_inverted_residuals
+from nestling.onnx_in.convolutions import find_convolutions, find_inverted_residuals
 from nestling.onnx_in.feed_forward import find_feed_forward
 from nestling.onnx_in.places import Place, Refusal, Search
 from nestling.onnx_in.read import Shapes, read_model
@@ -32,7 +32,7 @@ CONVERTER = Requirement("onnx2fx>=0.0.1,<0.1")
 ALIGN = 8
 """Fractions of units are rounded to multiples of this many, fewer in narrow blocks."""
 
-_FINDERS = (find_attention, find_feed_forward, find_inverted_residuals)
+_FINDERS = (find_attention, find_feed_forward, find_inverted_residuals, find_convolutions)
 
 
 @dataclass(frozen=True)

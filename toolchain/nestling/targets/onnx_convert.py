@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import count
 
 import onnx
@@ -14,6 +15,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.onnx._internal.exporter import _core, _registration
 
 from nestling.errors import ExportError
 from nestling.targets.lowered import ExternalConstant, LoweredProgram
@@ -50,10 +52,10 @@ def convert(
     """
     try:
         with silence(), torch.no_grad():
-            program = torch.onnx.export(
+            program = _core.export(
                 module,
                 tuple(inputs),
-                dynamo=True,
+                registry=_operators(),
                 opset_version=OPSET,
                 input_names=list(input_names),
                 output_names=None if output_names is None else list(output_names),
@@ -62,10 +64,14 @@ def convert(
             )
     except Exception as error:  # whatever the exporter of the day raises
         raise ExportError("the conversion to ONNX failed", actual=first_line(error)) from error
-    if program is None:
-        raise ExportError("torch.onnx gave no program")
     model: onnx.ModelProto = program.model_proto
     return model
+
+
+@cache
+def _operators() -> _registration.ONNXRegistry:
+    """Torch's table of operators. `torch.onnx.export` makes it anew each time, for two seconds."""
+    return _registration.ONNXRegistry.from_torchlib(opset_version=OPSET)
 
 
 def lower(

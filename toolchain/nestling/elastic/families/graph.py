@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nestling.elastic.activation import activation_module
 from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.block import ElasticBlock
+from nestling.elastic.convolution import ElasticConvolution
 from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.elastic.fixed import FixedBlock
 from nestling.elastic.inverted_residual import ElasticInvertedResidual
@@ -30,6 +31,7 @@ Plain = dict[str, Any]
 
 _BLOCKS: dict[str, Callable[..., ElasticBlock]] = {
     "attention": ElasticAttention,
+    "convolution": ElasticConvolution,
     "feed_forward": ElasticFeedForward,
     "inverted_residual": ElasticInvertedResidual,
 }
@@ -42,7 +44,7 @@ class ElasticGraph(Supernet):
 
     Args:
         stem: A module, see `build_module`; gives the stream and the context.
-        blocks: Each the arguments of a block and its `kind`: `attention`,
+        blocks: Each the arguments of a block and its `kind`: `attention`, `convolution`,
             `feed_forward` or `inverted_residual`, where `norm` and `post` are modules; or `fixed`
             with a `module`.
         head: A module of the stream and the context.
