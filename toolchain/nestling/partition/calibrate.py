@@ -11,6 +11,7 @@ from torch import Tensor
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet, split_stem
 from nestling.partition.cut import Cut, StageKey
+from nestling.partition.whole import WholeCut
 
 Samples = tuple[tuple[Tensor, ...], ...]
 
@@ -71,8 +72,8 @@ def record_stage_inputs(
 ) -> list[Samples]:
     """Record what enters each position of the pieces, whatever their grain.
 
-    Whole layers see what :func:`record_inputs` records; other pieces are run
-    themselves, for subnets drawn in the same way.
+    Whole layers see what :func:`record_inputs` records, whole paths the inputs of the model; other
+    pieces are run themselves, for subnets drawn in the same way.
 
     Args:
         supernet: of the pieces.
@@ -87,8 +88,10 @@ def record_stage_inputs(
     """
     if type(pieces) is Cut:
         return record_inputs(supernet, batches, samples=samples, seed=seed)
-    rng = random.Random(seed)
     examples = _single_examples(batches, samples)
+    if isinstance(pieces, WholeCut):
+        return [tuple(examples)] * len(pieces.positions)
+    rng = random.Random(seed)
     recorded: list[list[tuple[Tensor, ...]]] = [[] for _ in pieces.positions]
     space = supernet.space
     with torch.no_grad():
