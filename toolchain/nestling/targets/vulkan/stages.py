@@ -21,6 +21,7 @@ from nestling.targets.eager import InHalf, TupleOf, flatten, open_eager, to_byte
 from nestling.targets.emit import emit
 from nestling.targets.quiet import quiet
 from nestling.targets.target import StageRunner, Work
+from nestling.targets.vulkan.weights import quantize_weights_alone
 from nestling.targets.xnnpack import trace
 from nestling.targets.xnnpack_stages import quantize_stages
 
@@ -31,14 +32,18 @@ class VulkanTarget(DelegateTarget):
     Half precision is the delegate's: programs take and give float32, constants are stored and
     everything is computed in 16 bits. Statically quantised stages are quantised as for XNNPACK,
     whose patterns the delegate fuses into operators of its own. It has no operator for 8-bit
-    weights with activations quantised at run time, so `int8-dynamic` is not among its schemes.
+    weights with activations quantised at run time, so `int8-dynamic` is not among its schemes; with
+    `int4-group32` activations stay floating point.
     """
 
     fuses_paths = True
 
     def quantized_modules(self, work: Work) -> dict[StageKey, nn.Module]:
         """Static schemes are quantised here, the others were when cut."""
-        return quantize_stages(work)
+        modules = quantize_stages(work)
+        if work.scheme.group_size is None:
+            return modules
+        return {key: quantize_weights_alone(module) for key, module in modules.items()}
 
     def compile(self, job: StageJob) -> CompiledStage:
         """Lower one stage."""
