@@ -132,8 +132,8 @@ uint32_t nst_bundle_stand_in(const nst_bundle *bundle, uint32_t stage, const cha
 }
 
 /* Whether two stages agree in all that a path sees of them. There is one encoding of everything, so
- * equal values are equal bytes: what stands before the name (bits, last, macs) and what stands
- * behind it, up to the program (first, level, inputs, outputs). */
+ * equal values are equal bytes: what stands between the bits and the name (last, macs) and what
+ * stands behind it, up to the program (first, level, inputs, outputs). */
 static bool agree(const nst_bundle *bundle, uint32_t a, uint32_t b) {
     uint32_t numbers[2] = {a, b};
     nst_text before[2];
@@ -141,10 +141,13 @@ static bool agree(const nst_bundle *bundle, uint32_t a, uint32_t b) {
     for (int i = 0; i < 2; i++) {
         nst_stage_info info;
         nst_cursor cursor = nst_entry_at(bundle, NST_STAGES, numbers[i]);
-        const char *start = (const char *)cursor.at;
-        if (!nst_decode_stage_head(&cursor, &info)) {
+        nst_cursor ahead = cursor;
+        uint32_t members;
+        if (!nst_decode_stage_head(&cursor, &info) || !nst_take_map(&ahead, &members) ||
+            !nst_take_key(&ahead, "bits") || !nst_take_u32(&ahead, &members)) {
             return false;
         }
+        const char *start = (const char *)ahead.at;
         const char *text_end = info.name.data + info.name.bytes;
         /* A name's head is one byte, two from 24 bytes on. */
         const char *text = info.name.data - (info.name.bytes < 24 ? 1 : 2);

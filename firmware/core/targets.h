@@ -2,8 +2,8 @@
  *
  * A program is for the bundle's target unless it names another one. A stage whose program names a
  * target T is called "<stage>@T" and *stands in* for the stage "<stage>", where there is one: both
- * do the same work between the same slots (same positions, level, bits, macs, inputs and outputs;
- * the reader checks that), so a path may take either. */
+ * do the same work between the same slots (same positions, level, macs, inputs and outputs; the
+ * reader checks that), so a path may take either. They may differ in bits. */
 #ifndef NESTLING_CORE_TARGETS_H
 #define NESTLING_CORE_TARGETS_H
 

@@ -36,7 +36,7 @@ class ExportReport:
 
     Attributes:
         path: the bundle.
-        scheme: the quantisation scheme.
+        scheme: the quantisation scheme of the bundle's own target.
         paths: names of the paths, small to large.
         stages: number of stages, fused ones included.
         pack: bytes by section and what sharing saved.
@@ -60,7 +60,7 @@ def export_bundle(
     out_path: Path,
     *,
     target: str | Sequence[str] = "xnnpack",
-    scheme: str = "fp32",
+    scheme: str | Mapping[str, str] = "fp32",
     calibration: Sequence[tuple[Tensor, ...]] | None = None,
     paths: Mapping[str, Subnet] | None = None,
     jobs: int = 2,
@@ -80,7 +80,8 @@ def export_bundle(
         out_path: written through a temporary file and a rename.
         target: a name in :func:`nestling.targets.registry.list_targets`, or several: the first is
             the bundle's own, and stages of the others stand in for its, ``<stage>@<target>``.
-        scheme: a name in :data:`nestling.quantize.schemes.SCHEMES`.
+        scheme: a name in :data:`nestling.quantize.schemes.SCHEMES`; or one for each target, by its
+            name, as where a processor in fp32 stands in for an accelerator in fp16.
         calibration: real inputs, each a tuple of tensors ``[batch, ...]``, for static schemes.
         paths: named paths, small to large; default ``supernet.space.named``. A scheme that nests
             bits adds ``<name>.q4`` for each.
@@ -103,37 +104,45 @@ def export_bundle(
             lowered, or targets that do not hand the same tensors from stage to stage.
         TargetError: a package that the target needs is not installed; names it.
     """
-    chosen = get_scheme(scheme)
     names = (target,) if isinstance(target, str) else tuple(target)
     if not names or len(set(names)) != len(names):
         raise ExportError("a bundle is for one target or for several different ones", actual=names)
     compilers = [get_target(each) for each in names]
+    schemes = _schemes_of(names, scheme)
     for compiler in compilers:
-        compiler.check(chosen)
+        compiler.check(schemes[compiler.name])
     values = _share_options(compilers, options or {})
-    if chosen.needs_calibration and not calibration:
-        raise ExportError(
-            f"scheme {scheme} needs calibration data", hint="pass real inputs as calibration"
-        )
+    for each in schemes.values():
+        if each.needs_calibration and not calibration:
+            raise ExportError(
+                f"scheme {each.name} needs calibration data", hint="pass real inputs as calibration"
+            )
     for subnet in (paths or {}).values():
         supernet.space.check(subnet)
     if grain is None:
         wanted = {compiler.description.grain for compiler in compilers}
         grain = "block" if "block" in wanted else "layer"
-    pieces = _cut(supernet, chosen, grain, paths or supernet.space.named)
-    plans = _plan_paths(supernet, pieces, chosen, paths)
+    cuts = {
+        each.name: _cut(supernet, each, grain, paths or supernet.space.named)
+        for each in schemes.values()
+    }
+    plans_by_scheme = {
+        each.name: _plan_paths(supernet, cuts[each.name], each, paths) for each in schemes.values()
+    }
+    plans = plans_by_scheme[schemes[names[0]].name]
     lowered: dict[str, LoweredStages] = {}
     for compiler in compilers:
         folder = reference_dir
         if reference_dir is not None and len(compilers) > 1:
             folder = reference_dir / compiler.name
+        own = schemes[compiler.name]
         lowered[compiler.name] = compiler.lower(
             Work(
                 supernet,
-                pieces,
-                chosen,
+                cuts[own.name],
+                own,
                 calibration or (),
-                {plan.name: plan.chain for plan in plans},
+                {plan.name: plan.chain for plan in plans_by_scheme[own.name]},
                 fused,
                 jobs,
                 cache_dir,
@@ -148,18 +157,19 @@ def export_bundle(
         lowered,
         plans,
         out_path,
-        scheme=chosen,
+        schemes=schemes,
         name=name or out_path.stem,
         quality=quality or {},
     )
     return ExportReport(
         path=out_path,
-        scheme=scheme,
+        scheme=schemes[names[0]].name,
         paths=tuple(plan.name for plan in plans),
         stages=sum(len(stages.programs) for stages in lowered.values()),
         pack=report,
         portable={
-            _label(pieces, key) + ("" if each == names[0] else f"{TARGET_MARK}{each}"): p.portable
+            _label(cuts[schemes[each].name], key)
+            + ("" if each == names[0] else f"{TARGET_MARK}{each}"): p.portable
             for each, stages in lowered.items()
             for key, p in stages.programs.items()
             if p.portable
@@ -213,6 +223,20 @@ def _cut(supernet: Supernet, scheme: Scheme, grain: Grain, paths: Mapping[str, S
     if grain == "path":
         return cut_paths(supernet, scheme, paths)
     return cut_blocks(supernet, scheme) if grain == "block" else cut(supernet, scheme)
+
+
+def _schemes_of(targets: Sequence[str], given: str | Mapping[str, str]) -> dict[str, Scheme]:
+    """Return the scheme of each target."""
+    if isinstance(given, str):
+        return {target: get_scheme(given) for target in targets}
+    if set(given) != set(targets):
+        raise ExportError(
+            "every target needs a scheme", expected=", ".join(targets), actual=", ".join(given)
+        )
+    schemes = {target: get_scheme(given[target]) for target in targets}
+    if len(set(given.values())) > 1 and any(len(s.levels) > 1 for s in schemes.values()):
+        raise ExportError("a scheme that nests bits cannot be mixed with others", actual=given)
+    return schemes
 
 
 def _share_options(

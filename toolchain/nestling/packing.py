@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nestling.bundle.layout import content_digest
@@ -69,7 +69,7 @@ def pack(
     plans: Iterable[PathPlan],
     out_path: Path,
     *,
-    scheme: Scheme,
+    schemes: Mapping[str, Scheme],
     name: str,
     quality: Mapping[str, Mapping[str, float]],
 ) -> PackReport:
@@ -84,7 +84,7 @@ def pack(
             stages of the others stand in for its. Programs of paths become fused stages.
         plans: named paths.
         out_path: where to write.
-        scheme: what the weights are.
+        schemes: what the weights are, by target.
         name: of the model.
         quality: figures by path name.
 
@@ -94,6 +94,7 @@ def pack(
     """
     plans = list(plans)
     (own, first), *others = lowered.items()
+    scheme = schemes[own]
     for target, stages in others:
         _check_same_slots(own, first.pieces, target, stages.pieces)
     builder = BundleBuilder(
@@ -101,16 +102,16 @@ def pack(
         target=own,
         scheme=scheme.name,
         family=supernet.family,
-        meta=_merge_notes(lowered),
+        meta=_merge_notes(lowered, schemes),
     )
     packer = _Packer(builder, supernet, first.pieces, scheme)
     for target, stages in lowered.items():
-        packer.start(target, stages)
-        for key in sorted(stages.pieces.stages, key=lambda k: (k.bits, k.level, k.position)):
-            packer.add_block_stage(key, stages.programs[key])
+        packer.start(target, stages, schemes[target])
+        for key in sorted(first.pieces.stages, key=lambda k: (k.bits, k.level, k.position)):
+            packer.add_block_stage(key, stages.programs[packer.lowered_key(key)])
     fused_stages: dict[str, int] = {}
     for target, stages in lowered.items():
-        packer.start(target, stages)
+        packer.start(target, stages, schemes[target])
         for plan in plans:
             if plan.name in stages.programs:
                 fused = packer.add_fused_stage(plan, stages.programs[plan.name])
@@ -154,6 +155,7 @@ class _Packer:
         self._suffix = ""
         self._method = "forward"
         self._packed = True
+        self._bits: dict[int, int] = {}
         self.stages: dict[StageKey, int] = {}  # of the bundle's own target
         self._sizes: dict[StageKey, dict[str, int]] = {}
         self._homes: dict[bytes, str] = {}
@@ -169,8 +171,9 @@ class _Packer:
                 position.name, position.layer, required=position.required, part=position.part
             )
 
-    def start(self, target: str, stages: LoweredStages) -> None:
-        """Go on with the stages of a target; the first call names the bundle's own."""
+    def start(self, target: str, stages: LoweredStages, scheme: Scheme) -> None:
+        """Go on with the stages of a target and its scheme; the bundle's own come first."""
+        self._bits = dict(zip(self.scheme.levels, scheme.levels, strict=True))
         self._target = target
         self._suffix = "" if target == self.builder.target else f"{TARGET_MARK}{target}"
         self._method = stages.method
@@ -179,8 +182,12 @@ class _Packer:
             for level in range(1, self._levels + 1):
                 self.builder.add_section(self._section(level, bits), "blob", level)
 
+    def lowered_key(self, key: StageKey) -> StageKey:
+        """Return the present target's key for a stage of the bundle's own target."""
+        return replace(key, bits=self._bits[key.bits])
+
     def add_block_stage(self, key: StageKey, program: LoweredProgram) -> None:
-        """Add one stage of the chain."""
+        """Add one stage of the chain, by the key of the bundle's own target."""
         cut = self.pieces.stages[key]
         index = self.builder.add_stage(
             f"{cut.name}{self._suffix}",
@@ -190,7 +197,7 @@ class _Packer:
             outputs=[self._slots[name] for name in self._wires.writes[key]],
             bindings=self._bind(program, self._section(key.level, key.bits)),
             level=key.level,
-            bits=key.bits,
+            bits=self._bits[key.bits],
             macs=cut.macs,
             arena_bytes=program.arena_bytes,
         )
@@ -214,7 +221,7 @@ class _Packer:
             outputs=[self._slots[ends.output_name]],
             bindings=self._bind(program, f"{UNSHARED_SECTION}{self._suffix}"),
             level=max(plan.subnet.levels),
-            bits=plan.bits,
+            bits=self._bits[plan.bits],
             macs=sum(self.pieces.stages[key].macs for key in plan.chain),
             arena_bytes=program.arena_bytes,
         )
@@ -267,18 +274,29 @@ def _check_same_slots(own: str, pieces: Cut, target: str, others: Cut) -> None:
     def slots(of: Cut) -> dict[str, tuple[object, ...]]:
         return {n: (s.tensor.dtype, tuple(s.tensor.shape)) for n, s in of.wires().slots.items()}
 
-    if pieces.stages.keys() != others.stages.keys() or slots(pieces) != slots(others):
+    def places(of: Cut) -> set[tuple[int, int]]:
+        return {(key.position, key.level) for key in of.stages}
+
+    if places(pieces) != places(others) or slots(pieces) != slots(others):
         raise ExportError(
             f"stages for {target} and for {own} do not hand each other the same tensors",
             hint="export them into bundles of their own",
         )
 
 
-def _merge_notes(lowered: Mapping[str, LoweredStages]) -> dict[str, Note]:
-    """Notes of all targets; those of further ones carry the target behind the stage's name."""
+def _merge_notes(
+    lowered: Mapping[str, LoweredStages], schemes: Mapping[str, Scheme]
+) -> dict[str, Note]:
+    """Notes of all targets; those of further ones carry the target behind the stage's name.
+
+    A target with another scheme than the bundle's has the note ``scheme@<target>``.
+    """
     notes: dict[str, Note] = {}
+    own = schemes[next(iter(lowered))]
     for number, (target, stages) in enumerate(lowered.items()):
         suffix = "" if number == 0 else f"{TARGET_MARK}{target}"
+        if schemes[target].name != own.name:
+            notes[f"scheme{suffix}"] = schemes[target].name
         names = [cut.name for cut in stages.pieces.stages.values()]
         for note, value in stages.meta.items():
             stage = max((n for n in names if note.startswith(f"{n}.")), key=len, default=note)

@@ -62,7 +62,13 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     help="A stage is a layer at a width, or what one width adds; default: the target's, and block "
     "if one of several wants it.",
 )
-@click.option("--scheme", help="Of quantisation; default: the first that all targets take.")
+@click.option(
+    "--scheme",
+    "schemes",
+    multiple=True,
+    help="Of quantisation; TARGET:SCHEME for one of several targets. Default: the first that all "
+    "targets take, or each target's first.",
+)
 @click.option(
     "--option",
     "options",
@@ -107,7 +113,7 @@ def command(
     output: Path | None,
     targets: tuple[str, ...],
     grain: Grain | None,
-    scheme: str | None,
+    schemes: tuple[str, ...],
     options: dict[str, str],
     calibration: Path | None,
     paths_text: str | None,
@@ -138,8 +144,8 @@ def command(
     from nestling.targets.registry import describe_target
 
     descriptions = [describe_target(target) for target in targets]
-    scheme = scheme or _common_scheme(descriptions)
-    static = get_scheme(scheme).needs_calibration
+    scheme = _choose_schemes(descriptions, schemes)
+    static = any(get_scheme(name).needs_calibration for name in scheme.values())
     for description in descriptions:
         description.require("export")
     loaded = load_source(source, builder=builder, widths=widths, depths=depths, positions=positions)
@@ -150,7 +156,7 @@ def command(
             loaded,
             output,
             targets=targets,
-            scheme=scheme,
+            scheme=scheme[ONNX],
             samples=samples,
             paths=_choose_paths(loaded, paths_text),
             jobs=jobs,
@@ -190,7 +196,7 @@ def command(
                 bundle,
                 supernet,
                 model=name or loaded.name,
-                scheme=scheme,
+                scheme=report.scheme,
                 calibration=samples,
                 recipe=loaded.recipe,
                 jobs=jobs,
@@ -199,17 +205,17 @@ def command(
     _print_report(report, as_json)
 
 
-def _common_scheme(targets: list[TargetDescription]) -> str:
-    """Return the first scheme of the first target that the others take too."""
-    from nestling.errors import ExportError
-
-    for scheme in targets[0].schemes:
-        if all(scheme in target.schemes for target in targets):
-            return scheme
-    raise ExportError(
-        "no scheme of quantisation suits all targets",
-        actual="; ".join(f"{target.name}: {', '.join(target.schemes)}" for target in targets),
-    )
+def _choose_schemes(targets: list[TargetDescription], given: tuple[str, ...]) -> dict[str, str]:
+    """Return a scheme for each target: what was asked for, or the first that suits all."""
+    common = [s for s in targets[0].schemes if all(s in t.schemes for t in targets)]
+    chosen = {target.name: (common or target.schemes)[0] for target in targets}
+    for text in given:
+        target, _, scheme = text.rpartition(":")
+        if target and target not in chosen:
+            raise click.UsageError(f"--scheme {text}: {target} is not a target of this export")
+        for name in [target] if target else chosen:
+            chosen[name] = scheme
+    return chosen
 
 
 def _find_samples(source: Source, calibration: Path | None) -> Any:
