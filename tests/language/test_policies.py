@@ -161,6 +161,8 @@ def test_recomputing_takes_each_token_from_its_own_network(
     tiny, full = (score_subnet(decoder, paths(decoder)[path], windows)[0] for path in (0, 2))
     expected = torch.where(run.path == 0, tiny, full)
     torch.testing.assert_close(run.bits, expected, rtol=1e-3, atol=1e-3)
+    at_once = follow_exits(decoder, windows, paths(decoder), policy, StateRule.RECOMPUTE)
+    torch.testing.assert_close(at_once.bits, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_costs_are_products_with_weights(decoder: Supernet, windows: Windows) -> None:

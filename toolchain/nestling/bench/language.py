@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,6 +198,12 @@ class LanguageBench:
             "entropy", ahead, f"threshold {ahead.threshold_bits:.2f} bits, window {ahead.window}"
         )
         self._follow("random", RandomMix(tiny, full, run.share(full)), "share of entropy")
+        self._follow(
+            "entropy-recompute",
+            ahead,
+            "as entropy, skipped layers recomputed in batches",
+            partial(follow_exits, rule=StateRule.RECOMPUTE),
+        )
         self.say("entropy, of tokens before")
         few = some_windows(self.fitting, _WINDOWS_LOOPED)
         paper = fit_entropy(supernet, few, paths, tiny, full, _FITTED_SHARE)

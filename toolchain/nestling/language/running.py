@@ -168,7 +168,11 @@ def read_paths(
 
 @torch.inference_mode()
 def follow_exits(
-    supernet: Supernet, windows: Windows, paths: Sequence[Subnet], policy: TokenPolicy
+    supernet: Supernet,
+    windows: Windows,
+    paths: Sequence[Subnet],
+    policy: TokenPolicy,
+    rule: StateRule = StateRule.PROPAGATE,
 ) -> PolicyRun:
     """Do what `follow_text` does, for policies that look at no more than the first path's exit.
 
@@ -180,6 +184,7 @@ def follow_exits(
         windows: The text.
         paths: What the policy's numbers mean.
         policy: Starts every token on the first path, or decides without looking at text.
+        rule: What skipped layers leave in the cache.
 
     Raises:
         PathError: The policy names a path that there is not.
@@ -209,10 +214,14 @@ def follow_exits(
         table.check(path)
         chosen.append(path)
     path = torch.stack(chosen, 1)
-    logits = read_paths(supernet, windows, paths, path)
+    logits = read_paths(supernet, windows, paths, path, rule)
     heads = 1 + (path > 0) * int(policy.exit_logits)
-    macs = table.blocks[path] + table.state[path] + heads * table.head
-    return PolicyRun(token_bits(logits, windows.targets), path, macs)
+    if rule is StateRule.RECOMPUTE:
+        # Sooner or later every token runs through all layers, only not one at a time.
+        blocks = table.blocks[-1]
+    else:
+        blocks = table.blocks[path] + table.state[path]
+    return PolicyRun(token_bits(logits, windows.targets), path, blocks + heads * table.head)
 
 
 @dataclass(frozen=True)
