@@ -66,7 +66,7 @@ int nst_flash_erase(nst_flash *flash, size_t offset, nst_error *err) {
     }
     if (flash->cut == NST_CUT_TORN) {
         /* Bits that did not make it to one: the second half of the sector holds anything. */
-        static const uint8_t left[64] = {0};
+        const uint8_t left[64] = {0};
         uint32_t half = flash->geometry.sector_bytes / 2;
         for (uint32_t at = half; at < 2 * half; at += sizeof left) {
             (void)flash->ops->program(flash->self, offset + at, left, sizeof left / 2, NULL);

@@ -141,7 +141,7 @@ static int write(nst_store *store, size_t at, const uint8_t *data, size_t bytes,
 
 /* Zeros from the end of the piece to the next section. */
 static int pad(nst_store *store, size_t from, nst_error *err) {
-    static const uint8_t zeros[256] = {0};
+    const uint8_t zeros[256] = {0};
     int code = NST_OK;
     while (code == NST_OK && from < store->update.padded_end) {
         size_t left = store->update.padded_end - from;

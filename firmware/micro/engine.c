@@ -144,6 +144,9 @@ static bool run_step(nst_micro *engine, const nst_micro_step *step) {
         if (atomic_load_explicit(&engine->cancelled, memory_order_relaxed)) {
             return false;
         }
+        if (engine->config.alive != NULL) {
+            engine->config.alive(engine->config.context);
+        }
         nst_plan_run_operator(plan, i, &memory);
     }
     stage->calls++;
@@ -188,16 +191,16 @@ static int stage_report(void *self, uint32_t stage, nst_stage_report *out, nst_e
 static int memory(void *self, nst_engine_memory *out, nst_error *err) {
     nst_micro *engine = self;
     const nst_micro_model *model = engine->model;
-    if (model == NULL) {
-        return not_open(err);
-    }
+    (void)err;
     *out = (nst_engine_memory){
-        .arena_bytes = model->arena_bytes,
         .arena_capacity = engine->config.arena_bytes,
-        .resident_bytes = model->weight_bytes,
         .budget_bytes = engine->budget_bytes,
-        .stages_resident = model->bundle.count[NST_STAGES],
     };
+    if (model != NULL) {
+        out->arena_bytes = model->arena_bytes;
+        out->resident_bytes = model->weight_bytes;
+        out->stages_resident = model->bundle.count[NST_STAGES];
+    }
     return NST_OK;
 }
 

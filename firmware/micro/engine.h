@@ -34,6 +34,8 @@ typedef struct nst_micro_config {
     int (*verify)(void *context, const nst_bundle *bundle, nst_error *err);
     /* Counts what `clock` says, from any start; null: the engine has no clock. */
     uint64_t (*counter)(void *context);
+    /* Feed the watchdog: called in front of each operator of a run. Null: there is none. */
+    void (*alive)(void *context);
     void *context;
 } nst_micro_config;
 
@@ -64,6 +66,7 @@ int nst_micro_init(nst_micro *engine, const nst_micro_config *config, nst_error 
  * tensor        inputs keep their bytes until they are written again, whatever runs.
  * cancel        stops in front of the next operator; without a run in progress the next run is cancelled. Outputs are
  *               then unspecified.
+ * memory        without a bundle, what there is for one.
  * set_budget    of the arena, since nothing else takes memory: NST_E_BUDGET where the open bundle needs more. */
 extern const nst_engine_ops nst_micro_ops;
 

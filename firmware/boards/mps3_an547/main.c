@@ -118,7 +118,8 @@ static int start(nst_error *err) {
                                     .target_count = 1,
                                     .hash = &hash,
                                     .verify = provision.public_key != NULL ? verify : NULL,
-                                    .counter = now};
+                                    .counter = now,
+                                    .alive = alive};
     const nst_smp_config config = {.device = nst_board_name,
                                    .version = NESTLING_VERSION,
                                    .targets = targets,

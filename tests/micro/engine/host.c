@@ -11,11 +11,16 @@ typedef struct host {
     void *state;
     void *arena;
     uint64_t ticks;
+    uint64_t feeds; /* of the watchdog */
 } host;
 
 /* Counts calls: any counter will do where only "without changing results" is to be shown. */
 static uint64_t tick(void *context) {
     return ++((host *)context)->ticks;
+}
+
+static void alive(void *context) {
+    ++((host *)context)->feeds;
 }
 
 void host_free(host *self);
@@ -42,6 +47,7 @@ host *host_new(uint64_t size, uint64_t state_bytes, uint64_t arena_bytes, uint32
         .target_count = 1,
         .hash = &nst_hash_sodium,
         .counter = tick,
+        .alive = alive,
         .context = self,
     };
     if (self->flash == NULL || self->state == NULL || self->arena == NULL ||
@@ -128,6 +134,14 @@ int host_stage(host *self, uint32_t stage, nst_stage_report *out, nst_error *err
 
 int host_memory(host *self, nst_engine_memory *out, nst_error *err) {
     return nst_micro_ops.memory(&self->engine, out, err);
+}
+
+uint64_t host_feeds(const host *self) {
+    return self->feeds;
+}
+
+void host_close_bundle(host *self) {
+    nst_micro_ops.close(&self->engine);
 }
 
 int host_budget(host *self, uint64_t bytes, nst_error *err) {

@@ -90,6 +90,7 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(build("micro_host", sanitize=False)))
     library.host_new.restype = ctypes.c_void_p
     library.host_state_bytes.restype = ctypes.c_uint64
+    library.host_feeds.restype = ctypes.c_uint64
     return library
 
 
@@ -210,6 +211,15 @@ class MicroEngine:
         memory = Memory()
         self.call("memory", ctypes.byref(memory))
         return memory
+
+    def close_bundle(self) -> None:
+        """Let the bundle go; the engine stays."""
+        self._library.host_close_bundle(self._self)
+
+    @property
+    def feeds(self) -> int:
+        """How often the watchdog was fed."""
+        return int(self._library.host_feeds(self._self))
 
     @property
     def state_bytes(self) -> int:

@@ -68,6 +68,21 @@ def test_tracing_counts_without_changing_results(engine: MicroEngine) -> None:
     assert engine.stage(other).calls == 0
 
 
+def test_the_watchdog_is_fed_while_a_path_runs(engine: MicroEngine) -> None:
+    engine.select("full")
+    before = engine.feeds
+    engine.run(image())
+    assert engine.feeds - before >= len(engine.chains[engine.paths["full"]])
+
+
+def test_without_a_bundle_the_arena_is_known_all_the_same(engine: MicroEngine) -> None:
+    capacity = engine.memory().arena_capacity
+    engine.close_bundle()
+    memory = engine.memory()
+    assert (memory.arena_capacity, memory.arena_bytes) == (capacity, 0)
+    assert capacity > 0
+
+
 def test_cancelling_stops_one_run(engine: MicroEngine) -> None:
     engine.select("full")
     before = engine.run(image())
