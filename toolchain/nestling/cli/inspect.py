@@ -75,19 +75,23 @@ def describe_fit(fit: Fit) -> dict[str, Any]:
 def describe(bundle: Bundle) -> dict[str, Any]:
     """Return everything that `inspect` shows, as plain values.
 
-    Bytes: `weight_bytes` of a path is what its stages use, each constant once; `own_bytes` the part
+    Bytes: `weight_bytes` of a path is what its stages use, equal bytes once; `own_bytes` the part
     that no other path uses; `stored_bytes` all constants of the file; `unshared_bytes` the sum over
     the paths, which is what they would take as files of their own. Of a target: `program_bytes` its
     programs, `own_bytes` constants that only its stages use, `shared_bytes` those that stages of
     other targets use as well.
     """
     constants = bundle.constants
-    used = {path.name: _constants_of(bundle, path.chain) for path in bundle.paths}
-    users = [index for indices in used.values() for index in indices]
-    single = {index for index in set(users) if users.count(index) == 1}
+    sizes = _places(constants)
+    used = {
+        path.name: set(_places(constants[index] for index in _constants_of(bundle, path.chain)))
+        for path in bundle.paths
+    }
+    users = [place for places in used.values() for place in places]
+    single = {place for place in set(users) if users.count(place) == 1}
 
-    def size(indices: set[int]) -> int:
-        return sum(constants[index].size_bytes for index in indices)
+    def size(places: set[tuple[int, int]]) -> int:
+        return sum(sizes[place] for place in places)
 
     paths = []
     for path in bundle.paths:
@@ -104,8 +108,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
                 "cost_us": dict(path.cost_us),
             }
         )
-    stored = sum(_places(constants).values())
-    unshared = sum(size(indices) for indices in used.values())
+    stored = sum(sizes.values())
+    unshared = sum(size(places) for places in used.values())
     return {
         "name": bundle.name,
         "family": bundle.family,
