@@ -22,6 +22,7 @@ from executorch.backends.qualcomm.utils.utils import (
 from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
 from torch import Tensor, nn
 from torch.export import export
+from torchao.quantization.pt2e import MinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from nestling.partition.calibrate import Samples
@@ -78,7 +79,13 @@ def quantize(
 ) -> nn.Module:
     """Quantise a stage per output channel, with activation ranges seen on ``samples``."""
     quantizer = QnnQuantizer(soc_model=chip)
-    quantizer.set_default_quant_config(dtype, is_conv_per_channel=True, is_linear_per_channel=True)
+    quantizer.set_default_quant_config(
+        dtype,
+        is_conv_per_channel=True,
+        is_linear_per_channel=True,
+        # The default one moves its range by a hundredth with each sample: it keeps the first's.
+        act_observer=MinMaxObserver,
+    )
     prepared = prepare_pt2e(export(module, samples[0]).module(check_guards=False), quantizer)
     for sample in samples:
         prepared(*sample)
