@@ -257,7 +257,7 @@ class LanguageBench:
                 float(macs),
             )
 
-    def measure_routes(self, windows: int = 8) -> None:
+    def measure_routes(self, windows: int = 12) -> None:
         """Duo-LLM: random routes, the router's, and the oracle's, at the same mean compute."""
         self.say("routes")
         supernet = self.supernet
@@ -271,7 +271,9 @@ class LanguageBench:
         shape = judged.tokens.shape
         picks = {
             "routes-random": random_routes(costs, mean_cost, judged.tokens.numel()),
-            "routes-router": pick_routes(router(scores.streams).detach(), costs, mean_cost)[0],
+            "routes-router": pick_routes(
+                router(scores.streams).detach(), costs, mean_cost - router.macs
+            )[0],
             "routes-oracle": pick_routes(scores.expected_bits, costs, mean_cost)[0],
             "routes-answers": pick_routes(scores.bits, costs, mean_cost)[0],
         }
