@@ -3,6 +3,7 @@
 #include "boards/cortex_m/board.h"
 #include "boards/cortex_m/system.h"
 #include "core/divide.h"
+#include "core/sentence.h"
 #include "core/signature.h"
 #include "core/smp_server.h"
 #include "flash_ddr.h"
@@ -91,7 +92,13 @@ static const nst_hash_ops hash = {hash_init, hash_update, hash_final};
 /* A board with a key runs what is signed with it, and nothing else. */
 static int verify(void *context, const nst_bundle *bundle, nst_error *err) {
     (void)context;
+#if NST_SIGNATURES
     return nst_bundle_verify(bundle, provision.public_key, &hash, nst_verify_small, err);
+#else
+    (void)bundle;
+    return nst_fail_in(err, NST_E_SIGNATURE, "signature",
+                       NST_TEXT("the board has a key, but its firmware cannot check signatures"));
+#endif
 }
 
 /* Messages that come in during a run: an echo or a cancel is answered at once. At any other time
