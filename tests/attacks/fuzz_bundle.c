@@ -14,6 +14,7 @@
 #include "json.h"
 #include "path.h"
 #include "signature.h"
+#include "targets.h"
 
 static uint8_t *sections; /* from the first section to the end of the seed */
 static size_t sections_bytes;
@@ -50,6 +51,31 @@ bool fuzz_seed(const uint8_t *data, size_t size, const uint8_t **out_manifest, s
     return true;
 }
 
+/* Stages that stand in for each other do so both ways, and are for the target that was asked for. */
+static void read_targets(const nst_bundle *bundle) {
+    for (uint32_t t = 0; t < nst_bundle_target_count(bundle); t++) {
+        nst_text target;
+        nst_text found;
+        nst_text own;
+        if (nst_bundle_target(bundle, t, &target) != NST_OK) {
+            abort();
+        }
+        for (uint32_t i = 0; i < bundle->count[NST_STAGES]; i++) {
+            uint32_t other = nst_bundle_stand_in(bundle, i, target.data, target.bytes);
+            if (nst_bundle_stage_target(bundle, i, &own) != NST_OK) {
+                abort();
+            }
+            if (other != NST_NONE &&
+                (nst_bundle_stage_target(bundle, other, &found) != NST_OK ||
+                 found.bytes != target.bytes ||
+                 memcmp(found.data, target.data, target.bytes) != 0 ||
+                 nst_bundle_stand_in(bundle, other, own.data, own.bytes) != i)) {
+                abort();
+            }
+        }
+    }
+}
+
 /* Read everything that an opened bundle says; its own promises must hold. */
 static void read_all(const nst_bundle *bundle, const uint8_t *salt, size_t salt_bytes) {
     nst_error err;
@@ -68,6 +94,7 @@ static void read_all(const nst_bundle *bundle, const uint8_t *salt, size_t salt_
             abort();
         }
     }
+    read_targets(bundle);
     for (size_t i = 0; i < 8; i++) {
         chain[i] = salt_bytes > 0 ? salt[i * 131 % salt_bytes] % 6 : 0;
     }
@@ -87,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (file == NULL) {
         abort();
     }
-    memcpy(file, "\x89NEST\r\n\x1a\x01\0\0\0\0\0\0\0", 16);
+    memcpy(file, "\x89NEST\r\n\x1a\x02\0\0\0\0\0\0\0", 16);
     store(file + 16, size, 8);
     store(file + 24, total, 8);
     memcpy(file + NST_PREFIX_BYTES, data, size);

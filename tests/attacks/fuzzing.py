@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from attacks.fuzz_runs import fuzz_for_long, run_fuzzer
-from bundle.samples import tiny
+from bundle.samples import tiny, two_targets
 
 from nestling.bundle import BundleBuilder
 
 
 def wide() -> BundleBuilder:
-    """The tiny bundle with every optional member, every type of note and several of everything."""
-    builder = tiny()
+    """A bundle with every optional member, every type of note and several of everything."""
+    builder = two_targets()
     builder.meta.update(yes=True, no=False, big=2**64 - 1, least=-(2**63), half=0.5, pi=3.14159)
     builder.add_slot("cache", "i64", (2, 3, 4), "state")
     builder.add_slot("mask", "bool", ())

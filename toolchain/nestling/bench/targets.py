@@ -23,6 +23,7 @@ from nestling.bench.records import Record, describe_machine, missing_record, wri
 from nestling.bench.runner import Runner
 from nestling.bench.samples import noise_samples, recipe_samples
 from nestling.bench.stage_chain import StageChain
+from nestling.bench.target_mix import MIXES, measure_mixes
 from nestling.errors import ExportError, ModelError, NestlingError, TargetError
 from nestling_runtime.bundle import Bundle
 
@@ -166,9 +167,14 @@ def run_targets_demo(
             say(f"{network}: block grain against layer grain")
             with bar(f"{network} grains") as advance:
                 _keep_record(_grain_record(subject, out / network, jobs, advance), out / network)
+        if subject.trained and any(mix.target == t.name for t in chosen for mix in MIXES):
+            say(f"{network}: paths over two targets")
+            with bar(f"{network} two targets") as advance:
+                mixes = measure_mixes(subject, out / network, jobs, advance)
+            write_records(mixes, out / network / "mixes.json")
     demo = TargetsDemo(_read_results(out))
     demo.records = [r for result in demo.results for r in target_records(result)]
-    demo.records += _read_grain_records(out)
+    demo.records += _read_records(out)
     write_records(demo.records, out / "bench.json")
     return demo
 
@@ -402,8 +408,8 @@ def _read_results(out: Path) -> list[TargetResult]:
     return [TargetResult(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
 
 
-def _read_grain_records(out: Path) -> list[Record]:
+def _read_records(out: Path) -> list[Record]:
     from nestling.bench.records import read_records
 
-    files = [out / network / "grains.json" for network in NETWORKS]
+    files = [out / network / f"{kind}.json" for network in NETWORKS for kind in ("grains", "mixes")]
     return [record for file in files if file.exists() for record in read_records(file)]
