@@ -9,10 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import nestling_runtime
 from nestling.bench.records import Record, describe_machine, ratio_record
-from nestling_runtime import CustomPolicy, Decoder, FixedPath, Generation, TokenPolicy
+from nestling.decoder_export import export_decoder
+from nestling.elastic.families.llama import ElasticLlama
+from nestling.elastic.subnet import Subnet
+from nestling.partition.decoder import DecoderShape
+from nestling_runtime import (
+    ConfidenceExit,
+    CustomPolicy,
+    Decoder,
+    FixedPath,
+    Generation,
+    SelfSpeculation,
+    TokenPolicy,
+)
 from nestling_runtime.token_policy import Signals
 
 ALTERNATING_OVERHEAD = "alternating_overhead"
@@ -20,6 +33,54 @@ SECOND_PATH_MEMORY = "second_path_memory"
 SPEEDUP = "speedup"
 
 Prompts = Sequence[Sequence[int]]
+
+
+def measure_decoder(
+    supernet: ElasticLlama,
+    bundle: Path,
+    prompts: Prompts,
+    *,
+    thresholds: Sequence[float] = (0.9,),
+    tokenizer: bytes | None = None,
+    shape: DecoderShape | None = None,
+    tokens: int = 64,
+    rounds: int = 5,
+    threads: int = 1,
+    jobs: int = 2,
+) -> list[Record]:
+    """Export a trained decoder and take all figures of it that are time or memory.
+
+    Args:
+        supernet: Trained, with `tiny` an exit of `full`.
+        bundle: Where to write it; one that is there is used.
+        prompts: Held-out tokens to go on from.
+        thresholds: Of the confidence exit, one for each of its paths but the last: `tiny` and
+            `full`, or all named paths where there are more.
+        tokenizer: `tokenizer.json` for the bundle.
+        shape: See `export_decoder`.
+        tokens: To generate behind each prompt.
+        rounds: How often everything is repeated.
+        threads: That a run may use.
+        jobs: Processes that lower at once.
+    """
+    named = dict(supernet.space.named)
+    full = named["full"]
+    # Of the same layers as the full path, so that switching keeps the cache.
+    paths = {**named, "narrow": Subnet(tuple(1 for _ in full.levels))}
+    if not bundle.exists():
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        export_decoder(supernet, bundle, shape=shape, paths=paths, tokenizer=tokenizer, jobs=jobs)
+    ladder = tuple(named) if len(thresholds) == len(named) - 1 else ("tiny", "full")
+    policies: dict[str, TokenPolicy] = {
+        "confidence": ConfidenceExit(ladder, tuple(thresholds)),
+        "speculative": SelfSpeculation("tiny", "full"),
+    }
+    how: dict[str, Any] = {"tokens": tokens, "rounds": rounds, "threads": threads}
+    return [
+        measure_alternating(bundle, prompts, "narrow", "full", **how),
+        measure_second_path(bundle, "full", "tiny", threads=threads),
+        *measure_speedups(bundle, prompts, policies, **how),
+    ]
 
 
 class Alternating(CustomPolicy):
