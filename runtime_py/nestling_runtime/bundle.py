@@ -48,13 +48,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Slot:
-    """A named tensor that stages read and write."""
+    """A named tensor that stages read and write; `append`: the state slot whose next rows it is."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     role: str
     size_bytes: int
+    append: int | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,7 @@ class Tables:
                 shape=tuple(info.shape[: info.rank]),
                 role=abi.ROLES[info.role],
                 size_bytes=info.bytes,
+                append=None if info.append == abi.NONE else info.append,
             )
             for info in self._entries(1, "nst_bundle_slot", abi.SlotInfo)
         )

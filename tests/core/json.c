@@ -122,6 +122,9 @@ static int slot(FILE *to, const nst_bundle *bundle, uint32_t i) {
     fprintf(to, ", \"dtype\": \"%s\", \"role\": \"%s\"", dtypes[info.dtype], roles[info.role]);
     shape(to, "shape", info.shape, info.rank);
     number(to, "bytes", info.bytes);
+    if (info.append != NST_NONE) {
+        number(to, "append", info.append);
+    }
     fputc('}', to);
     return NST_OK;
 }
@@ -185,7 +188,8 @@ static int position(FILE *to, const nst_bundle *bundle, uint32_t i) {
     fputs("{\"name\": ", to);
     json_text(to, info.name);
     number(to, "layer", info.layer);
-    fprintf(to, ", \"required\": %s}", info.required ? "true" : "false");
+    fprintf(to, ", \"required\": %s", info.required ? "true" : "false");
+    fprintf(to, ", \"part\": %s}", info.part ? "true" : "false");
     return NST_OK;
 }
 

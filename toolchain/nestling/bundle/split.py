@@ -99,7 +99,13 @@ class _Splitter:
                 kind = "program" if section.kind == "program" else "blob"
                 self.builder.add_section(section.name, kind, section.level)  # type: ignore[arg-type]
         for slot in bundle.slots:
-            self.builder.add_slot(slot.name, slot.dtype, slot.shape, slot.role)  # type: ignore[arg-type]
+            self.builder.add_slot(
+                slot.name,
+                slot.dtype,  # type: ignore[arg-type]
+                slot.shape,
+                slot.role,  # type: ignore[arg-type]
+                append=slot.append,
+            )
         for position in bundle.positions:
             self.builder.add_position(
                 position.name, position.layer, position.required, position.part
