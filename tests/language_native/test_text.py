@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from language_native.tiny_decoder import VOCABULARY, generate
+from language_native.tiny_decoder import CONTEXT, VOCABULARY, generate
 
 from nestling.cli import main
+from nestling.elastic import save
 from nestling.elastic.families.llama import ElasticLlama
 from nestling.language.tokenizer import train_tokenizer
 from nestling_runtime import BundleError, EngineError, Model
@@ -92,3 +93,19 @@ def test_byte_level_tokens_are_bytes() -> None:
 def test_a_tokenizer_of_another_model(model: Model) -> None:
     with pytest.raises(EngineError, match="does not match"):
         model.decoder([b"x"] * (VOCABULARY + 1))
+
+
+def test_export_command(net: ElasticLlama, bundle: Path, tmp_path: Path) -> None:
+    """From a checkpoint; `bundle` is asked for, so that nothing is lowered twice."""
+    save(net, tmp_path / "net.pt")
+    made = tmp_path / "made.nest"
+    sizes = ("--context", str(CONTEXT), "--verify", "4", "--chunk", "4")
+    arguments = ["export-decoder", str(tmp_path / "net.pt"), "-o", str(made), *sizes, "--json"]
+    result = CliRunner().invoke(main, [*arguments, "--jobs", "1"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["paths"] == ["tiny", "full"]
+    code, output = run(str(made), "--prompt", PROMPT, "--max-tokens", "9", "--plain")
+    assert code == 0
+    assert output == bytes(generate(net, list(PROMPT.encode()), "full", 9)).decode() + "\n"
+    result = CliRunner().invoke(main, [*arguments, "--verify", "1"])
+    assert result.exit_code == 2

@@ -17,6 +17,7 @@ from nestling.cli.demo_lm import command as demo_lm
 from nestling.cli.demo_targets import command as demo_targets
 from nestling.cli.devices import command as devices
 from nestling.cli.export import command as export
+from nestling.cli.export_decoder import command as export_decoder
 from nestling.cli.generate import command as generate
 from nestling.cli.group import NestlingGroup
 from nestling.cli.inspect import command as inspect
@@ -44,6 +45,7 @@ for _command in (
     nest,
     targets,
     export,
+    export_decoder,
     compile_plan,
     inspect,
     split,
