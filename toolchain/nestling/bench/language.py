@@ -61,8 +61,7 @@ LENGTH = 256
 FULL_SHARE = 0.43
 LOSS_RATIO = 1.01
 # Fitted a little inside of what is judged, so that other text stays inside too.
-_FITTED_SHARE = 0.41
-_FITTED_LOSS_RATIO = 1.008
+_FITTED_LOSS_RATIO = 1.0 + 0.8 * (LOSS_RATIO - 1.0)
 _STATE_SHARE = 0.5
 # What needs a loop over tokens is fitted on fewer.
 _WINDOWS_LOOPED = 12
@@ -192,7 +191,7 @@ class LanguageBench:
             self.say(f"path {name}")
             self._follow(name, Fixed(path))
         self.say("entropy")
-        ahead = fit_entropy_ahead(supernet, self.fitting, paths, tiny, full, _FITTED_SHARE)
+        ahead = fit_entropy_ahead(supernet, self.fitting, paths, tiny, full, FULL_SHARE)
         self.entropy = ahead
         run = self._follow(
             "entropy", ahead, f"threshold {ahead.threshold_bits:.2f} bits, window {ahead.window}"
@@ -206,7 +205,7 @@ class LanguageBench:
         )
         self.say("entropy, of tokens before")
         few = some_windows(self.fitting, _WINDOWS_LOOPED)
-        paper = fit_entropy(supernet, few, paths, tiny, full, _FITTED_SHARE)
+        paper = fit_entropy(supernet, few, paths, tiny, full, FULL_SHARE)
         self._follow(
             "entropy-past",
             paper,
@@ -257,15 +256,15 @@ class LanguageBench:
                 float(macs),
             )
 
-    def measure_routes(self, windows: int = 12) -> None:
+    def measure_routes(self) -> None:
         """Duo-LLM: random routes, the router's, and the oracle's, at the same mean compute."""
         self.say("routes")
         supernet = self.supernet
         routes = list_routes(supernet)
         table = PathTable(supernet, routes)
         costs = (table.blocks + table.state + table.head).double()
-        router = train_router(score_routes(supernet, some_windows(self.fitting, windows)))
-        judged = some_windows(self.judging, windows)
+        router = train_router(score_routes(supernet, self.fitting))
+        judged = self.judging
         scores = score_routes(supernet, judged)
         mean_cost = float(0.5 * (costs[0] + costs[-1]))
         shape = judged.tokens.shape
@@ -333,7 +332,7 @@ class LanguageBench:
     def color_text(self, length: int = 600) -> list[ColoredText]:
         """Read a held-out text of each kind under `entropy`, for the picture."""
         policy = self.entropy or fit_entropy_ahead(
-            self.supernet, self.fitting, self.paths, self.tiny, self.full, _FITTED_SHARE
+            self.supernet, self.fitting, self.paths, self.tiny, self.full, FULL_SHARE
         )
         texts = []
         for kind in KINDS:

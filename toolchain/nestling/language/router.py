@@ -134,7 +134,7 @@ class Router(nn.Module):
 
 
 def train_router(
-    scores: RouteScores, *, steps: int = 400, batch: int = 1024, lr: float = 3e-3, seed: int = 0
+    scores: RouteScores, *, steps: int = 600, batch: int = 1024, lr: float = 3e-3, seed: int = 0
 ) -> Router:
     """Train a router on scores of text that is not used to judge it.
 
