@@ -9,3 +9,8 @@ There is no Core ML outside of macOS and iOS. Checked here are the package's own
 operators, the weights in it), and the graph that it was made from, executed by torch in the
 package's precision.
 """
+
+import logging
+
+# Before it is imported: it remarks on the parts of it that are on Apple's systems only.
+logging.getLogger("coremltools").setLevel(logging.ERROR)
