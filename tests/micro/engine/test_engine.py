@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cbor2
 import pytest
+from bundle.samples import edited
 from micro.engine.host import MicroEngine, MicroError
 from micro.engine.samples import digits_bundle, held_out, small_bundle
 
@@ -120,6 +122,23 @@ def test_state_memory_has_a_size_that_is_enough(engine: MicroEngine) -> None:
         MicroEngine(digits_bundle(), state_bytes=need - 64)
     assert caught.value.code == LIMIT
     assert caught.value.expected > caught.value.actual
+
+
+def test_a_stage_for_another_target_is_refused(tmp_path: Path) -> None:
+    def edit(manifest: dict[str, Any]) -> None:
+        number = manifest["stages"][1]["program"]
+        manifest["programs"][number]["target"] = "cortex-m4"
+        for stage in manifest["stages"]:
+            if stage["program"] == number:
+                stage["name"] += "@cortex-m4"
+
+    data = small_bundle().read_bytes()
+    several = tmp_path / "several.nest"
+    several.write_bytes(edited(data[:8] + (2).to_bytes(4, "little") + data[12:], edit))
+    with pytest.raises(MicroError, match="split the bundle for this device") as caught:
+        MicroEngine(several)
+    assert caught.value.code == TARGET
+    assert caught.value.stage.endswith("@cortex-m4")
 
 
 def test_a_plan_for_another_core_is_refused() -> None:
