@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.fx.graph import CodeGen
+from torch.utils._pytree import tree_map
 
 from nestling.errors import EngineError
 from nestling.targets.target import StageRun
@@ -97,10 +98,25 @@ class InHalf(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = copy.deepcopy(module).half()
+        for part in self.module.modules():
+            if isinstance(part, GraphModule):
+                _limit_numbers(part)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the module."""
         return _as(torch.float32, self.module(*_as(torch.float16, inputs)))
+
+
+def _limit_numbers(graph: GraphModule) -> None:
+    """Bring numbers that stand in a graph, as bounds of clamps do, into the range of 16 bits."""
+    largest = torch.finfo(torch.float16).max
+
+    def limit(value: Any) -> Any:
+        return max(-largest, min(largest, value)) if isinstance(value, float) else value
+
+    for node in graph.graph.nodes:
+        node.args = tree_map(limit, node.args)
+    graph.recompile()
 
 
 def _as(dtype: torch.dtype, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -19,6 +19,8 @@ def quantize_stage(
 ) -> ExportedProgram:
     """Quantise to int8 per output channel, activations with the ranges seen on ``samples``.
 
+    Layer norms stay floating point: decomposed into int8 operators, a variance has too few steps.
+
     Args:
         module: in evaluation mode.
         samples: real inputs of the stage, each a tuple with batch size 1.
@@ -34,6 +36,7 @@ def quantize_stage(
         raise ExportError("int8 stages need calibration data", hint="pass real inputs")
     with quiet():
         quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
+        quantizer.set_module_type(nn.LayerNorm, None)
         graph = export(module, samples[0]).module(check_guards=False)
         prepared: Any = prepare_pt2e(graph, quantizer)
         for sample in samples:

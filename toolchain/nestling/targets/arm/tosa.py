@@ -19,15 +19,15 @@ from nestling.errors import EngineError
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Drop what native code writes to standard error: the model remarks on versions each time."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+    """Drop what native code writes to standard output: the model remarks on versions each time."""
+    sys.stdout.flush()
+    kept = os.dup(1)
     with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+        os.dup2(nowhere.fileno(), 1)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
+        os.dup2(kept, 1)
         os.close(kept)
 
 
