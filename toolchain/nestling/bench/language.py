@@ -30,6 +30,7 @@ from nestling.language.corpus import KINDS, Kind, Split, load_corpus
 from nestling.language.costs import TokenCosts
 from nestling.language.decoder import StateRule
 from nestling.language.policies import (
+    ConfidenceExit,
     EntropyAdaptive,
     Fixed,
     RandomMix,
@@ -154,6 +155,7 @@ class LanguageBench:
         self.names = list(supernet.space.named)
         self.tiny, self.full = 0, len(self.paths) - 1
         self.entropy: EntropyAdaptive | None = None
+        self.confidence: ConfidenceExit | None = None
         self.table = PathTable(supernet, self.paths)
         self.costs = TokenCosts(supernet)
         self.fitting = self._windows("validation", windows)
@@ -214,6 +216,7 @@ class LanguageBench:
         )
         self.say("confidence")
         confidence = fit_confidence(supernet, self.fitting, paths, tiny, full, _FITTED_LOSS_RATIO)
+        self.confidence = confidence
         self._follow("confidence", confidence, f"threshold {confidence.thresholds[0]:.3f}")
 
     def measure_states(self) -> None:
@@ -328,6 +331,14 @@ class LanguageBench:
                     said * self.result.full_macs / spent,
                 )
             )
+
+    def prompts(self, count: int = 3, length: int = 64) -> list[list[int]]:
+        """Return the beginnings of held-out texts, `count` of each kind, `length` tokens each."""
+        return [
+            self.judging.tokens[row, :length].tolist()
+            for kind in KINDS
+            for row in [i for i, one in enumerate(self.judging.kinds) if one == kind][:count]
+        ]
 
     def color_text(self, length: int = 600) -> list[ColoredText]:
         """Read a held-out text of each kind under `entropy`, for the picture."""

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from nestling.bench.language import LanguageResult, PolicyRow
+    from nestling.bench.records import Record
 
 
 @click.command("demo-lm")
@@ -31,24 +32,42 @@ if TYPE_CHECKING:
 def command(out: Path, windows: int, threads: int, quiet: bool) -> None:
     """Read and continue held-out text under every policy.
 
-    Leaves bench.json, frontier.png and paragraph.png in OUT.
+    Quality and compute are eager torch's, time is the native runtime's. Leaves bench.json,
+    frontier.png, paragraph.png and the bundle decoder.nest in OUT.
     """
     import torch
 
+    from nestling.bench.decoding import measure_decoder
     from nestling.bench.language import LanguageBench, language_records, merge_records
     from nestling.bench.language_plot import draw_colored_text, draw_language_frontier
-    from nestling.recipes.language import load_trained
+    from nestling.recipes.language import FOLDER, TOKENIZER_NAME, load_trained
 
     torch.set_num_threads(threads)
     supernet, tokenizer = load_trained()
-    say = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
+
+    def say(text: str) -> None:
+        if not quiet:
+            click.echo(text, err=True)
+
     bench = LanguageBench(supernet, tokenizer, windows=windows, say=say)
     result = bench.measure()
     out.mkdir(parents=True, exist_ok=True)
     merge_records(language_records(result), out / "bench.json")
     draw_language_frontier(result, bench.names, out / "frontier.png")
     draw_colored_text(bench.color_text(), out / "paragraph.png")
+    say("decoding on the native runtime")
+    assert bench.confidence is not None  # the policies were measured
+    timed = measure_decoder(
+        supernet,
+        out / "decoder.nest",
+        bench.prompts(),
+        thresholds=bench.confidence.thresholds,
+        tokenizer=(FOLDER / TOKENIZER_NAME).read_bytes(),
+        threads=threads,
+    )
+    merge_records(timed, out / "bench.json")
     _print(result)
+    _print_times(timed)
     files = ", ".join(str(out / name) for name in ("bench.json", "frontier.png", "paragraph.png"))
     click.echo(f"\nwritten: {files}")
 
@@ -74,6 +93,20 @@ def _print(result: LanguageResult) -> None:
             f"output {'identical' if row.identical else '[bold red]differs[/]'}",
             highlight=False,
         )
+
+
+def _print_times(records: list[Record]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("native runtime", title="Time and memory", title_justify="left")
+    for name in ("of", "value", "spread"):
+        table.add_column(name, justify="left" if name == "of" else "right")
+    for record in records:
+        spread = "" if record.spread is None else f"{record.spread:.3f}"
+        value = "" if record.value is None else f"{record.value:.3f}"
+        table.add_row(record.metric, record.model, value, spread)
+    Console().print(table)
 
 
 def _policies(title: str, rows: list[PolicyRow], full_macs: float) -> object:

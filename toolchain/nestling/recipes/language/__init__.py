@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from nestling.elastic import ElasticLlama, Supernet, load
+from nestling.errors import ModelError
 from nestling.language.tokenizer import load_tokenizer
 from nestling.language.training import LanguageTraining
 
@@ -77,11 +78,17 @@ def build() -> Supernet:
     return supernet
 
 
-def load_trained() -> tuple[Supernet, Tokenizer]:
+def load_trained() -> tuple[ElasticLlama, Tokenizer]:
     """Return the decoder and the tokenizer that come with nestling.
 
     Raises:
         ModelError: The files are not there or not whole.
     """
     supernet = load(FOLDER / SUPERNET_NAME)
+    if not isinstance(supernet, ElasticLlama):
+        raise ModelError(
+            f"{SUPERNET_NAME} holds another family",
+            expected=ElasticLlama.__name__,
+            actual=type(supernet).__name__,
+        )
     return supernet, load_tokenizer(FOLDER / TOKENIZER_NAME, VOCABULARY)
