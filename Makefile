@@ -34,6 +34,10 @@ firmware: emulators ## Build the firmware of the emulated Cortex-M boards into b
 arm64: emulators ## Build the device side for 64-bit Arm Linux into build/arm64
 	@scripts/build_arm64.sh
 
+.PHONY: targets
+targets: setup ## Install the compilers and simulators of all targets; tests of targets then use them
+	@scripts/setup_targets.sh
+
 .PHONY: test
 test: build lint test-core test-python ## Build, lint and run every test (what CI runs)
 
@@ -52,6 +56,14 @@ demo: build ## Train, export and run the digits demo; leaves build/demo
 .PHONY: demo-devices
 demo-devices: build firmware arm64 ## Run the digits on host, emulated arm64 and M55; leaves build/devices
 	$(BIN)/nestling demo-devices --out build/devices
+
+.PHONY: demo-targets
+demo-targets: build targets ## Three networks on every target (hours; see its options); leaves build/targets
+	$(BIN)/nestling demo-targets --out build/targets
+
+.PHONY: demo-lm
+demo-lm: build ## Generate with a path for every token, under every policy; leaves build/lm
+	$(BIN)/nestling demo-lm --out build/lm
 
 .PHONY: peers
 peers: setup ## Make the environment in which bench runs LiteRT, apart from .venv
