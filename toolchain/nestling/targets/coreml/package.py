@@ -38,9 +38,10 @@ def read_package(delegate: bytes) -> Package:
         ExportError: it is not a package.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if not executorchcoreml.unflatten_directory_contents(delegate, folder):
+        executorchcoreml.unflatten_directory_contents(delegate, folder)
+        package = next(Path(folder).glob("*.mlpackage"), None)
+        if package is None:
             raise ExportError("a delegate's data is not a Core ML package")
-        (package,) = Path(folder).glob("*.mlpackage")
         program = coremltools.utils.load_spec(str(package)).mlProgram
         operators: Counter[str] = Counter()
         precisions = set()
