@@ -39,7 +39,7 @@ def read_package(delegate: bytes) -> Package:
     """
     with tempfile.TemporaryDirectory() as folder:
         executorchcoreml.unflatten_directory_contents(delegate, folder)
-        package = next(Path(folder).glob("*.mlpackage"), None)
+        package = next(Path(folder).rglob("*.mlpackage"), None)
         if package is None:
             raise ExportError("a delegate's data is not a Core ML package")
         program = coremltools.utils.load_spec(str(package)).mlProgram
@@ -52,7 +52,9 @@ def read_package(delegate: bytes) -> Package:
                         for output in operation.outputs:
                             kind = output.type.tensorType
                             if kind.rank > 1:
-                                precisions.add(kind.DataType.Name(kind.dataType))
+                                precisions.add(
+                                    coremltools.proto.MIL_pb2.DataType.Name(kind.dataType)
+                                )
                     else:
                         operators[operation.type] += 1
         files = list(package.rglob("weight.bin"))
