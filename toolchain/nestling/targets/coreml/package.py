@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def read_package(delegate: bytes) -> Package:
         ExportError: it is not a package.
     """
     with tempfile.TemporaryDirectory() as folder:
-        executorchcoreml.unflatten_directory_contents(delegate, folder)
+        with contextlib.suppress(RuntimeError):
+            executorchcoreml.unflatten_directory_contents(delegate, folder)
         package = next(Path(folder).rglob("*.mlpackage"), None)
         if package is None:
             raise ExportError("a delegate's data is not a Core ML package")
