@@ -33,7 +33,7 @@ FILES: dict[str, tuple[Damage, str]] = {
     "one byte short": (lambda data: data[:-1], ""),
     "prefix alone": (lambda data: data[:64], ""),
     "manifest flipped": (lambda data: flip(data, 100), ""),
-    "newer": (lambda data: data[:8] + b"\x02\0\0\0" + data[12:], "version"),
+    "newer": (lambda data: data[:8] + b"\x03\0\0\0" + data[12:], "version"),
     "longer": (lambda data: data + b"\0", ""),
 }
 

@@ -83,7 +83,7 @@ def test_outputs_are_real_and_time_is_not(device: Device, tiny: Path) -> None:
 def test_it_says_what_it_is(device: Device) -> None:
     info = device.info()
     assert (info.engine, info.clock, info.device) == ("sim", "ns", "phone-mid")
-    assert info.targets == ("xnnpack",)
+    assert info.targets == ("xnnpack", "portable")
     assert info.bundle == "tiny"
 
 

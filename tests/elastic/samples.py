@@ -85,10 +85,6 @@ def blocks() -> dict[str, tuple[ElasticBlock, tuple[Tensor, ...]]]:
             (x, *context(False, True)),
         ),
     }
-    made["convolution"] = (
-        ElasticConvolution(8, 24, widths=(8, 20, 24), second_kernel_size=1, post=nn.ReLU()),
-        (image,),
-    )
     for name, options in {
         "residual": {},
         "strided": {"stride": 2, "out": 12},
@@ -100,6 +96,10 @@ def blocks() -> dict[str, tuple[ElasticBlock, tuple[Tensor, ...]]]:
             ElasticInvertedResidual(8, out, 24, widths=(8, 20, 24), **options),  # type: ignore[arg-type]
             (image,),
         )
+    made["convolution"] = (
+        ElasticConvolution(8, 24, widths=(8, 20, 24), second_kernel_size=1, post=nn.ReLU()),
+        (image,),
+    )
     for index, (name, (block, inputs)) in enumerate(made.items()):
         block.name = name
         block.layer = 0

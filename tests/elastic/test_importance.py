@@ -46,6 +46,7 @@ def test_a_dead_unit_has_no_importance(name: str) -> None:
     for layer, repeat in (
         ("down", 1),
         ("project", 1),
+        ("second", 1),
         ("o", getattr(block, "query_width", 1)),
     ):
         if hasattr(block, layer):

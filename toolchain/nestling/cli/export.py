@@ -25,6 +25,18 @@ def read_options(ctx: click.Context, option: click.Parameter, texts: tuple[str, 
     return {name: value for name, _, value in pairs}
 
 
+def check_schemes(
+    ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse a scheme that does not exist, whatever the target."""
+    from nestling.quantize.schemes import SCHEMES
+
+    for text in texts:
+        if text.rpartition(":")[2] not in SCHEMES:
+            raise click.BadParameter(f"{text}; expected one of {', '.join(SCHEMES)}")
+    return texts
+
+
 def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
     """Read a list of shares such as `0.25,0.5,1`, each above 0 and at most 1."""
     if text is None:
@@ -66,6 +78,7 @@ def read_shares(ctx: click.Context, option: click.Parameter, text: str | None) -
     "--scheme",
     "schemes",
     multiple=True,
+    callback=check_schemes,
     help="Of quantisation; TARGET:SCHEME for one of several targets. Default: the first that all "
     "targets take, or each target's first.",
 )
