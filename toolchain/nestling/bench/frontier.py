@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nestling.bench import picture
+from nestling.bench.picture import Dot, label_dots, picture_style, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart by people who see few colours, and in print.
-_COLORS = ("#0b6e99", "#d9622b", "#5b8c3a", "#8a4f9e")
-_INK = "#2b2f36"
-_FAINT = "#d9dce1"
-
-# Room that a label takes: share of the panel's latencies, and of accuracy.
-_LABEL_WIDTH = 0.09
-_LABEL_HEIGHT = 0.004
+_COLORS = (picture.BLUE, picture.ORANGE, picture.GREEN, picture.PURPLE)
 
 
 @dataclass(frozen=True)
@@ -67,22 +63,10 @@ def draw_frontier(series: Sequence[Series], file: Path, *, note: str = "") -> No
         file: Where to.
         note: Small print below: the machine and what was measured.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot
 
     panels = list(dict.fromkeys(one.panel for one in series))
-    style = {
-        "font.family": "DejaVu Sans",
-        "font.size": 10,
-        "text.color": _INK,
-        "axes.edgecolor": _FAINT,
-        "axes.labelcolor": _INK,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
-    }
-    with pyplot.rc_context(style):
+    with picture_style():
         figure, axes = pyplot.subplots(
             1,
             len(panels),
@@ -90,38 +74,32 @@ def draw_frontier(series: Sequence[Series], file: Path, *, note: str = "") -> No
             sharey=True,
             squeeze=False,
         )
-        for axis, panel in zip(axes[0], panels, strict=True):
-            _draw_panel(axis, panel, [one for one in series if one.panel == panel])
+        parts = [
+            (axis, [one for one in series if one.panel == panel])
+            for axis, panel in zip(axes[0], panels, strict=True)
+        ]
+        for axis, part in parts:
+            _draw_panel(axis, part)
         axes[0][0].set_ylabel("accuracy on held-out digits")
         _limit_accuracy(axes[0][0], series)
-        figure.suptitle(
-            "One file, many networks: each dot is a subnet, switched to and run",
-            x=0.012,
-            ha="left",
-            fontsize=13,
-            fontweight="bold",
+        picture.frame(
+            figure, "One file, many networks: each dot is a subnet, switched to and run", note
         )
-        figure.text(0.012, 0.012, note, fontsize=8, color="#747a85")
-        figure.tight_layout(rect=(0, 0.035, 1, 0.985))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=160, facecolor="white")
-        pyplot.close(figure)
+        for axis, part in parts:
+            _label_named(axis, part)
+        save_picture(figure, file, dpi=160)
 
 
-def _draw_panel(axis: Axes, title: str, series: Sequence[Series]) -> None:
+def _draw_panel(axis: Axes, series: Sequence[Series]) -> None:
     from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-    axis.set_title(title, loc="left", fontsize=11)
+    axis.set_title(series[0].panel, loc="left", fontsize=11)
     axis.set_xlabel("latency of one image, microseconds")
     axis.yaxis.set_major_locator(MultipleLocator(0.01))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axis.grid(color=_FAINT, linewidth=0.6, alpha=0.7)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+    axis.grid()
     for color, one in zip(_COLORS, series, strict=False):
         _draw_series(axis, one, color)
-    _label_named(axis, series)
     axis.set_xlim(left=0)
     axis.legend(loc="lower right", frameon=False, handletextpad=0.3)
 
@@ -161,43 +139,13 @@ def _draw_series(axis: Axes, series: Series, color: str) -> None:
 
 
 def _label_named(axis: Axes, series: Sequence[Series]) -> None:
-    """Label the named paths of a panel; where two labels would meet, one goes below its dot."""
-    named = [
-        (point, color)
+    dots = [
+        Dot(point.name, point.latency_us, point.accuracy, color)
         for color, one in zip(_COLORS, series, strict=False)
         for point in one.points
         if point.name is not None
     ]
-    named.sort(key=lambda pair: pair[0].latency_us)
-    width = max((point.latency_us for one in series for point in one.points), default=1.0)
-    above: list[Point] = []
-    for point, color in named:
-        below = any(
-            abs(point.latency_us - other.latency_us) < _LABEL_WIDTH * width
-            and abs(point.accuracy - other.accuracy) < _LABEL_HEIGHT
-            for other in above
-        )
-        if not below:
-            above.append(point)
-        _label(axis, point, color, below=below)
-
-
-def _label(axis: Axes, point: Point, color: str, *, below: bool) -> None:
-    """Write the path's name above and left of its dot, where a good subnet has nothing better."""
-    from matplotlib import patheffects
-
-    text: Any = axis.annotate(
-        point.name or "",
-        (point.latency_us, point.accuracy),
-        xytext=(4, -14) if below else (-4, 6),
-        textcoords="offset points",
-        ha="left" if below else "right",
-        fontsize=9,
-        fontweight="bold",
-        color=color,
-        zorder=5,
-    )
-    text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
+    label_dots(axis, sorted(dots, key=lambda dot: dot.x))
 
 
 def _limit_accuracy(axis: Axes, series: Sequence[Series]) -> None:

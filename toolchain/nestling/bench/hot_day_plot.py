@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nestling.bench.picture import (
+    BLUE,
+    GREEN,
+    INK,
+    NOTE,
+    ORANGE,
+    PURPLE,
+    picture_style,
+    save_picture,
+)
 from nestling_devices.sim import Day
 
 if TYPE_CHECKING:
@@ -16,10 +26,8 @@ if TYPE_CHECKING:
 
     from nestling.bench.hot_day import HotDay
 
-# Told apart by people who see few colours, and in print.
-_FULL, _OURS, _DEADLINES, _TINY = "#d9622b", "#0b6e99", "#8a4f9e", "#5b8c3a"
-_PATH_COLORS = ("#cfe4ee", "#8fc1d8", "#4a97bb", "#0b6e99", "#08506f", "#053546")
-_INK, _FAINT, _NOTE = "#2b2f36", "#d9dce1", "#747a85"
+_FULL, _OURS, _DEADLINES, _TINY = ORANGE, BLUE, PURPLE, GREEN
+_PATH_COLORS = ("#cfe4ee", "#8fc1d8", "#4a97bb", BLUE, "#08506f", "#053546")
 _HOUR_S = 3600.0
 _BAR_H = 0.3  # hours, the width of a session's bar
 
@@ -31,23 +39,10 @@ def draw_hot_day(found: HotDay, file: Path) -> None:
         found: What was simulated.
         file: Where to.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    style = {
-        "font.family": "DejaVu Sans",
-        "font.size": 9.5,
-        "text.color": _INK,
-        "axes.edgecolor": _FAINT,
-        "axes.labelcolor": _INK,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 10.5,
-    }
-    with pyplot.rc_context(style):
+    style = {"font.size": 9.5, "axes.titlelocation": "left", "axes.titlesize": 10.5}
+    with picture_style(**style):
         figure = pyplot.figure(figsize=(13.0, 9.2))
         grid = figure.add_gridspec(
             4, 2, width_ratios=(2.6, 1.0), height_ratios=(1.5, 1.0, 1.0, 1.15),
@@ -55,10 +50,6 @@ def draw_hot_day(found: HotDay, file: Path) -> None:
         )  # fmt: skip
         days = [figure.add_subplot(grid[row, 0]) for row in range(4)]
         bars = [figure.add_subplot(grid[row, 1]) for row in range(4)]
-        for axis in (*days, *bars):
-            for side in ("top", "right"):
-                axis.spines[side].set_visible(False)
-            axis.set_axisbelow(True)
         for axis in days:
             _draw_sessions(axis, found)
         _draw_temperature(days[0], found)
@@ -76,18 +67,16 @@ def draw_hot_day(found: HotDay, file: Path) -> None:
             f"{len(found.scenario.sessions)} sessions (grey); "
             f"{1 / found.scenario.period_s:g} requests a second of {found.inputs} inputs, due in "
             f"{found.scenario.deadline_s * 1e3:g} ms",
-            ha="left", color=_NOTE,
+            ha="left", color=NOTE,
         )  # fmt: skip
         figure.text(
             0.012, 0.015,
             "Simulated, nothing here was measured on a device: costs from MACs and bytes and from "
             f"profile {found.device.name}; left: seed {found.seeds[0]}, right: medians of "
             f"{len(found.seeds)} day{'s' if len(found.seeds) > 1 else ''}. Cross: empty battery.",
-            fontsize=8, color=_NOTE,
+            fontsize=8, color=NOTE,
         )  # fmt: skip
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, dpi=130, facecolor="white")
-        pyplot.close(figure)
+        save_picture(figure, file, dpi=130)
 
 
 def _colors(found: HotDay) -> dict[str, str]:
@@ -120,17 +109,17 @@ def _draw_temperature(axis: Axes, found: HotDay) -> None:
     axis.set_title("Temperature of the device: each dotted line is a slower clock")
     trace = found.contestant(POLICY).days[0].trace
     hours = trace.time_s / _HOUR_S
-    axis.plot(hours, trace.air_c, color=_NOTE, linewidth=1.0, linestyle=(0, (4, 2)), label="air")
+    axis.plot(hours, trace.air_c, color=NOTE, linewidth=1.0, linestyle=(0, (4, 2)), label="air")
     for name, color in ((full, _FULL), (POLICY, _OURS)):
         day = found.contestant(name).days[0]
         axis.plot(hours, day.trace.temperature_c, color=color, linewidth=1.3, label=name)
     for level in found.device.levels[1:]:
         if level.throttle_c is None:
             continue
-        axis.axhline(level.throttle_c, color=_INK, linewidth=0.7, linestyle=":", zorder=1)
+        axis.axhline(level.throttle_c, color=INK, linewidth=0.7, linestyle=":", zorder=1)
         axis.text(
             found.scenario.end_s / _HOUR_S, level.throttle_c + 0.15,
-            f"{level.clock_hz / 1e9:.1f} GHz", ha="right", va="bottom", fontsize=8, color=_NOTE,
+            f"{level.clock_hz / 1e9:.1f} GHz", ha="right", va="bottom", fontsize=8, color=NOTE,
         )  # fmt: skip
     axis.set_ylabel("°C")
     axis.legend(loc="upper left", frameon=False, ncols=3, borderaxespad=0.0)
