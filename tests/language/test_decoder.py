@@ -14,7 +14,7 @@ from torch import Tensor
 from nestling.elastic import Subnet, Supernet, convert
 from nestling.errors import ModelError, PathError
 from nestling.language.decoder import EagerDecoder, StateRule
-from nestling.language.scoring import decoder_layers, logits_each, path_levels
+from nestling.language.scoring import decoder_layers, logits_each
 
 
 def read(decoder: EagerDecoder, tokens: Tensor, levels: list[Subnet]) -> Tensor:
@@ -47,7 +47,7 @@ def test_any_mix_is_what_whole_windows_give(decoder: Supernet) -> None:
     )
     one = decoder.space.named["small"]
     torch.testing.assert_close(
-        logits_each(decoder, tokens, path_levels(one, 1, 14)),
+        logits_each(decoder, tokens, torch.tensor(one.levels).expand(1, 14, -1)),
         decoder(tokens, subnet=one),
         rtol=1e-4,
         atol=1e-5,

@@ -163,6 +163,11 @@ def test_recomputing_takes_each_token_from_its_own_network(
     torch.testing.assert_close(run.bits, expected, rtol=1e-3, atol=1e-3)
     at_once = follow_exits(decoder, windows, paths(decoder), policy, StateRule.RECOMPUTE)
     torch.testing.assert_close(at_once.bits, expected, rtol=1e-3, atol=1e-3)
+    # Layers that a token skipped are run for it later; each look behind the core is a head.
+    costs = TokenCosts(decoder)
+    every = costs.token(decoder.space.full())
+    for one in (run, at_once):
+        assert torch.equal(one.macs, torch.where(one.path == 0, every, every + costs.head))
 
 
 def test_costs_are_products_with_weights(decoder: Supernet, windows: Windows) -> None:

@@ -14,6 +14,7 @@ hold in the cache is the state rule:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -60,7 +61,7 @@ class Signals:
 def measure_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return entropy in bits, largest probability, and margin of (..., vocabulary)."""
     log = F.log_softmax(logits.float(), dim=-1)
-    entropy = -(log.exp() * log).sum(dim=-1) / torch.log(torch.tensor(2.0))
+    entropy = -(log.exp() * log).sum(dim=-1) / math.log(2.0)
     best = log.topk(2, dim=-1).values.exp()
     return entropy, best[..., 0], best[..., 0] - best[..., 1]
 

@@ -8,14 +8,21 @@ conversations at once, so every answer is a tensor with one entry a row.
 A policy of your own is a class with a method `start`, which returns what answers::
 
     @dataclass(frozen=True)
-    class FullAfterDigits:
-        exit_logits = False             # accept() is never asked
+    class FullWhereItWasUnsure:
+        full: int
+        exit_logits = False             # accept() needs no head behind the path of choose()
 
         def start(self, rows):
-            return self                 # nothing to remember
+            return _Unsure(self.full, rows)
+
+    class _Unsure(TakeAll):             # accept() takes every token as it is
+        def __init__(self, full, rows):
+            self.full, self.rows = full, rows
 
         def choose(self, last, position):
-            ...                         # int64, (rows,)
+            if last is None:
+                return torch.full((self.rows,), self.full)
+            return torch.where(last.confidence < 0.5, self.full, 0)
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ sets the compute that is spent, at run time.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -97,7 +98,7 @@ def score_routes(supernet: Supernet, windows: Windows, batch: int = 4) -> RouteS
         expected.append(
             torch.stack(
                 [
-                    -(full * F.log_softmax(one, dim=-1)).sum(dim=-1).flatten() / 0.6931471805599453
+                    -(full * F.log_softmax(one, dim=-1)).sum(dim=-1).flatten() / math.log(2.0)
                     for one in logits
                 ],
                 1,
@@ -148,9 +149,9 @@ def train_router(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         router = Router(scores.streams.shape[1], scores.bits.shape[1])
-    regrets = scores.expected_bits - scores.expected_bits[:, -1:]
+    # Copies, because tensors that were made in inference mode take no part in training.
     streams = scores.streams.clone()
-    regrets = regrets.clone()
+    regrets = scores.expected_bits.clone() - scores.expected_bits[:, -1:].clone()
     optimizer = torch.optim.AdamW(router.parameters(), lr=lr, weight_decay=0.05)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):

@@ -51,6 +51,24 @@ class PathTable:
         self.blocks = costs.blocks(self.levels)
         self.state = costs.state(self.levels)
         self.head = costs.head
+        self._all_layers = costs.blocks(torch.tensor(supernet.space.full().levels))
+
+    def macs(self, path: Tensor, heads: Tensor, rule: StateRule) -> Tensor:
+        """Return the multiply-accumulates of tokens, int64, the shape of `path`.
+
+        Args:
+            path: That each token was drawn from.
+            heads: How often the head ran for it.
+            rule: What skipped layers leave in the cache.
+        """
+        if rule is StateRule.RECOMPUTE:
+            # Sooner or later every token runs through all layers, only not one at a time.
+            blocks = self._all_layers
+        elif rule is StateRule.SHARE:
+            blocks = self.blocks[path]
+        else:
+            blocks = self.blocks[path] + self.state[path]
+        return blocks + heads * self.head
 
     def check(self, path: Tensor) -> None:
         """Check what a policy answered.
@@ -128,8 +146,7 @@ def next_token(
         logits = decoder.go_on(table.levels[path][:, None], on)[:, -1]
         now = decoder.signals(logits, path)
         heads = heads + on * int(policy.exit_logits)
-    cost = table.blocks[path] + table.state[path] + heads * table.head
-    return logits, now, cost
+    return logits, now, table.macs(path, heads, decoder.rule)
 
 
 @torch.inference_mode()
@@ -216,12 +233,7 @@ def follow_exits(
     path = torch.stack(chosen, 1)
     logits = read_paths(supernet, windows, paths, path, rule)
     heads = 1 + (path > 0) * int(policy.exit_logits)
-    if rule is StateRule.RECOMPUTE:
-        # Sooner or later every token runs through all layers, only not one at a time.
-        blocks = table.blocks[-1]
-    else:
-        blocks = table.blocks[path] + table.state[path]
-    return PolicyRun(token_bits(logits, windows.targets), path, blocks + heads * table.head)
+    return PolicyRun(token_bits(logits, windows.targets), path, table.macs(path, heads, rule))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from nestling.elastic import ElasticAttention, ElasticFeedForward, Subnet, Supernet
+from nestling.elastic import ElasticAttention, ElasticFeedForward, Supernet
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.supernet import split_stem
 from nestling.errors import ModelError
@@ -42,11 +41,6 @@ def decoder_layers(supernet: Supernet) -> list[tuple[ElasticAttention, ElasticFe
             )
         layers.append((pair[0], pair[1]))
     return layers
-
-
-def path_levels(subnet: Subnet, rows: int, positions: int) -> Tensor:
-    """Return one path for all tokens: int64, (rows, positions, blocks)."""
-    return torch.tensor(subnet.levels).expand(rows, positions, len(subnet.levels))
 
 
 def run_each(
@@ -88,18 +82,3 @@ def logits_each(supernet: Supernet, tokens: Tensor, levels: Tensor) -> Tensor:
     x, context = split_stem(supernet.stem(tokens))
     x = run_each(supernet.chain, x, context, levels)
     return supernet.head(x, *context)  # type: ignore[no-any-return]
-
-
-def streams(supernet: Supernet, tokens: Tensor, subnet: Subnet) -> list[Tensor]:
-    """Return the stream after the stem and after each layer of a subnet: (batch, positions, dim).
-
-    A layer that the subnet leaves out repeats the stream before it.
-    """
-    supernet.select(subnet)
-    x, context = split_stem(supernet.stem(tokens))
-    found = [x]
-    for layer in supernet.layers():
-        for block in layer:
-            x = block(x, *context)
-        found.append(x)
-    return found
