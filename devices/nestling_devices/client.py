@@ -13,8 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError as FutureCancelledError
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from smp.error import MGMT_ERR
 from smp.exceptions import SMPException
@@ -28,6 +27,7 @@ from nestling_devices.errors import LinkError, NoAnswerError, refusal_error
 from nestling_devices.line import Line
 from nestling_devices.sentences import with_sentences
 from nestling_devices.transport import DamagedFrameError, LineTransport
+from nestling_runtime.closing import Closing
 
 DEFAULT_TIMEOUT_S = 2.5
 DEFAULT_TRIES = 5
@@ -41,7 +41,7 @@ _Result = TypeVar("_Result")
 logging.getLogger("smpclient").setLevel(logging.CRITICAL)
 
 
-class Client:
+class Client(Closing):
     """A connection to one SMP server. A context manager.
 
     Calls from several threads take turns; `interject` does not wait for its turn.
@@ -191,17 +191,6 @@ class Client:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Run something on the client's own event loop and wait for it, e.g. `smp.upload`.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 import numpy.typing as npt
@@ -46,6 +45,7 @@ from nestling_devices.reports import (
 )
 from nestling_devices.tensors import Tensors
 from nestling_runtime.bundle import Slot
+from nestling_runtime.closing import Closing
 from nestling_runtime.errors import PathError, SignatureError
 from nestling_runtime.session import Array
 
@@ -54,7 +54,7 @@ RUN_PATIENCE_S = 60.0
 SELECT_PATIENCE_S = 60.0
 
 
-class Device:
+class Device(Closing):
     """A device of any kind. A context manager; `nestling_devices.open_device` makes it.
 
     Args:
@@ -180,14 +180,6 @@ class Device:
 
     def __enter__(self) -> Self:
         return self.open()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open_line(self, wait_s: float) -> Line:
         line = self._machine.open_line(wait_s)

@@ -18,14 +18,14 @@ from ctypes import byref, c_double, c_uint32
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling_runtime import abi, native
-from nestling_runtime.errors import BundleError, PathError
+from nestling_runtime.closing import Closing
+from nestling_runtime.errors import BundleError, EngineError, NestlingError, PathError
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
@@ -160,83 +160,97 @@ class Tables:
     """The tables of an opened bundle; each is read when first asked for, then kept.
 
     Args:
-        handle: The reader; valid as long as the object is used.
+        handle: The reader; valid until `detach`.
     """
 
     def __init__(self, handle: _Pointer[abi.Bundle]) -> None:
-        self._handle = handle
+        self._handle: _Pointer[abi.Bundle] | None = handle
 
     def _entries(self, table: int, getter: str, struct: type[_Struct]) -> Iterator[_Struct]:
-        for index in range(self._handle.contents.count[table]):
+        for index in range(self.handle.contents.count[table]):
             info = struct()
-            code = getattr(native.library(), getter)(self._handle, index, byref(info))
+            code = getattr(native.library(), getter)(self.handle, index, byref(info))
             if code != abi.OK:
                 raise BundleError("the bundle changed after it was opened", section=getter)
             yield info
 
     @property
     def handle(self) -> _Pointer[abi.Bundle]:
-        """The `nst_bundle *`, for other ctypes code; valid as long as the object is used."""
+        """The `nst_bundle *`, for other ctypes code; valid until the owner is closed.
+
+        Raises:
+            EngineError: The model is closed.
+            BundleError: The bundle is closed.
+        """
+        if self._handle is None:
+            raise self._gone()
         return self._handle
+
+    def detach(self) -> None:
+        """Hear from the owner that the reader ends. Tables that were read stay usable."""
+        self._handle = None
+
+    def _gone(self) -> NestlingError:
+        return EngineError("the model is closed")
 
     @property
     def name(self) -> str:
         """Name of the model."""
-        return str(self._handle.contents.info.name)
+        return str(self.handle.contents.info.name)
 
     @property
     def producer(self) -> str:
         """Program and version that wrote the bundle."""
-        return str(self._handle.contents.info.producer)
+        return str(self.handle.contents.info.producer)
 
     @property
     def target(self) -> str:
         """Backend that programs are for unless they name another one."""
-        return str(self._handle.contents.info.target)
+        return str(self.handle.contents.info.target)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
         """All targets that the bundle has programs for, its own first."""
         found, name = [], abi.Text()
-        for index in range(native.library().nst_bundle_target_count(self._handle)):
-            native.library().nst_bundle_target(self._handle, index, byref(name))
+        for index in range(native.library().nst_bundle_target_count(self.handle)):
+            native.library().nst_bundle_target(self.handle, index, byref(name))
             found.append(str(name))
         return tuple(found)
 
     @property
     def scheme(self) -> str:
         """Number format of the weights."""
-        return str(self._handle.contents.info.scheme)
+        return str(self.handle.contents.info.scheme)
 
     @property
     def family(self) -> str:
         """Model family."""
-        return str(self._handle.contents.info.family)
+        return str(self.handle.contents.info.family)
 
     @property
     def format_version(self) -> int:
         """Version of the file format."""
-        return int(self._handle.contents.prefix.format_version)
+        return int(self.handle.contents.prefix.format_version)
 
     @property
     def size_bytes(self) -> int:
         """Length of the whole bundle."""
-        return int(self._handle.contents.prefix.total_bytes)
+        return int(self.handle.contents.prefix.total_bytes)
 
     @property
     def manifest_bytes(self) -> int:
         """Length of the manifest."""
-        return int(self._handle.contents.prefix.manifest_bytes)
+        return int(self.handle.contents.prefix.manifest_bytes)
 
     @property
     def is_signed(self) -> bool:
         """Whether the bundle carries a signature; `check_signature` says whose."""
-        return bool(self._handle.contents.prefix.signature_bytes)
+        return bool(self.handle.contents.prefix.signature_bytes)
 
     @cached_property
     def meta(self) -> Mapping[str, Note]:
         """Free notes of the producer."""
-        return _notes(abi.List.from_buffer_copy(self._handle.contents.info.meta))
+        return _notes(abi.List.from_buffer_copy(self.handle.contents.info.meta))
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -349,7 +363,7 @@ class Tables:
         found = []
         while (
             native.library().nst_list_next_binding(
-                self._handle, byref(values), byref(name), byref(constant)
+                self.handle, byref(values), byref(name), byref(constant)
             )
             == abi.OK
         ):
@@ -387,7 +401,7 @@ class Tables:
             PathError: There is no such stage.
         """
         index, wanted = self.stage_index(stage), target.encode()
-        found = native.library().nst_bundle_stand_in(self._handle, index, wanted, len(wanted))
+        found = native.library().nst_bundle_stand_in(self.handle, index, wanted, len(wanted))
         return None if found == abi.NONE else int(found)
 
     def check_path(self, stages: Sequence[str | int]) -> tuple[int, ...]:
@@ -398,7 +412,7 @@ class Tables:
         """
         indices = tuple(self.stage_index(stage) for stage in stages)
         array = (c_uint32 * max(1, len(indices)))(*indices)
-        native.call("nst_path_check", self._handle, array, len(indices), None)
+        native.call("nst_path_check", self.handle, array, len(indices), None)
         return indices
 
     def check_sections(self) -> None:
@@ -408,8 +422,8 @@ class Tables:
             BundleError: A section is damaged; names it.
         """
         hash_ops = native.library().nst_platform_hash()
-        for index in range(self._handle.contents.count[0]):
-            native.call("nst_bundle_check_section", self._handle, index, hash_ops)
+        for index in range(self.handle.contents.count[0]):
+            native.call("nst_bundle_check_section", self.handle, index, hash_ops)
 
     def check_signature(self, public_key: bytes) -> None:
         """Check that the bundle was signed with an Ed25519 key.
@@ -423,7 +437,7 @@ class Tables:
         """
         if len(public_key) != 32:
             raise ValueError(f"an Ed25519 key has 32 bytes, not {len(public_key)}")
-        native.call("nst_bundle_check_signature", self._handle, public_key)
+        native.call("nst_bundle_check_signature", self.handle, public_key)
 
 
 def _index_of(kind: str, wanted: str | int, names: list[str]) -> int:
@@ -437,7 +451,7 @@ def _index_of(kind: str, wanted: str | int, names: list[str]) -> int:
     raise PathError(f"the bundle has no {kind} {wanted!r}", hint=f"it has {shown}")
 
 
-class Bundle(Tables):
+class Bundle(Tables, Closing):
     """An opened bundle that is only read. A context manager; use `Bundle.open`."""
 
     def __init__(self, data: npt.NDArray[np.uint8], mapped: mmap.mmap | None) -> None:
@@ -491,7 +505,7 @@ class Bundle(Tables):
             BundleError: The bundle is closed.
         """
         if self._data is None:
-            raise BundleError("the bundle is closed")
+            raise self._gone()
         start = self.sections[item.section].offset_bytes + item.offset_bytes
         return self._data.data[start : start + item.size_bytes]
 
@@ -502,24 +516,17 @@ class Bundle(Tables):
             BundleError: The bundle is closed.
         """
         if self._data is None:
-            raise BundleError("the bundle is closed")
+            raise self._gone()
         start = section.offset_bytes
         return self._data.data[start : start + section.size_bytes]
 
     def close(self) -> None:
         """Let the file go. Tables that were read stay usable; may be called twice."""
+        self.detach()
         self._data = None
         if self._mapped is not None:
             self._mapped.close()
             self._mapped = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _gone(self) -> NestlingError:
+        return BundleError("the bundle is closed")

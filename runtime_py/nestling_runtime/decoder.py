@@ -12,13 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_float, c_uint8, c_uint32, c_void_p
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling_runtime import abi, decoder_abi, native
+from nestling_runtime.closing import Handle
 from nestling_runtime.errors import ContextError, EngineError
 from nestling_runtime.token_policy import FixedPath, TokenPolicy, path_of
 
@@ -140,7 +140,7 @@ class _StopText:
     keep: list[object] = field(default_factory=list)
 
 
-class Decoder:
+class Decoder(Handle):
     """One conversation; made by `Model.decoder`. A context manager.
 
     Calls from several threads take turns. `cancel` may be called from any thread at any time.
@@ -150,10 +150,11 @@ class Decoder:
         vocabulary: The text of every token, for stop texts; default: token n is byte n.
     """
 
+    _kind = "decoder"
+
     def __init__(self, model: Model, vocabulary: Sequence[bytes] | None = None) -> None:
         self._model = model
         self._lock = threading.RLock()
-        self._handle: int | None = None
         handle = c_void_p()
         native.call("nst_decoder_create", model.handle, byref(handle))
         self._handle = handle.value
@@ -177,17 +178,6 @@ class Decoder:
                 expected=f"at most {self.vocabulary_size} tokens",
                 actual=len(self._vocabulary),
             )
-
-    @property
-    def handle(self) -> int:
-        """The `nst_decoder *`, for other ctypes code.
-
-        Raises:
-            EngineError: The decoder is closed.
-        """
-        if self._handle is None:
-            raise EngineError("the decoder is closed")
-        return self._handle
 
     def path_index(self, name: str) -> int:
         """Return the number of a path.
@@ -433,21 +423,6 @@ class Decoder:
                 handle, self._handle = self._handle, None
                 native.library().nst_decoder_destroy(handle)
                 self._model.child_closed()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
 
 
 def _joined(texts: Sequence[bytes]) -> tuple[Any, Any]:

@@ -10,15 +10,14 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from ctypes import byref, c_uint64, c_void_p
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling_runtime import abi, native
 from nestling_runtime.bundle import Tables
-from nestling_runtime.errors import EngineError
+from nestling_runtime.closing import Handle
 from nestling_runtime.placement import (
     Fallback,
     Placement,
@@ -94,14 +93,16 @@ def mode_number(mode: Mode | str) -> int:
     return MODES[mode]
 
 
-class Model:
+class Model(Handle):
     """A bundle that is open to run. A context manager; make it with `nestling_runtime.open`.
 
     Any number of threads may use one model. Sessions and prefetches end with it.
     """
 
+    _kind = "model"
+
     def __init__(self, handle: int, keep: object) -> None:
-        self._handle: int | None = handle
+        self._handle = handle
         self._keep = keep  # what the native model points into
         self._children: weakref.WeakSet[Session | Prefetch | Decoder] = weakref.WeakSet()
         self._lock = threading.RLock()
@@ -109,17 +110,6 @@ class Model:
         self._abandoned = False
         pointer = native.library().nst_model_bundle(handle)
         self.bundle = Tables(pointer)
-
-    @property
-    def handle(self) -> int:
-        """The `nst_model *`, for other ctypes code.
-
-        Raises:
-            EngineError: The model is closed.
-        """
-        if self._handle is None:
-            raise EngineError("the model is closed")
-        return self._handle
 
     @property
     def path_names(self) -> tuple[str, ...]:
@@ -322,6 +312,7 @@ class Model:
     def _close_native(self) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
+            self.bundle.detach()
             native.call("nst_model_close", handle)
             self._keep = None
 
@@ -334,20 +325,9 @@ class Model:
         with self._lock:
             self._close_native()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         # Garbage that refers to itself is finalised in any order: the last one closes the model.
-        if getattr(self, "_handle", None) is not None:
+        if self._handle is not None:
             with self._lock:
                 self._abandoned = True
                 if self._alive == 0:

@@ -16,12 +16,11 @@ import json
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from ctypes import byref
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nestling_runtime import abi, native
+from nestling_runtime import native
+from nestling_runtime.closing import Closing
 from nestling_runtime.decoder import Generation, Sampling, Token
 from nestling_runtime.errors import BundleError, EngineError, PathError
 
@@ -120,12 +119,9 @@ def bundle_tokenizer(model: Model) -> Tokenizer:
     """
     for index, section in enumerate(model.bundle.sections):
         if section.name == TOKENIZER_SECTION:
-            handle = native.library().nst_model_bundle(model.handle)
-            error = abi.Error()
-            code = native.library().nst_bundle_check_section(
-                handle, index, native.library().nst_platform_hash(), byref(error)
-            )
-            native.check(code, error)
+            handle = model.bundle.handle
+            hash_ops = native.library().nst_platform_hash()
+            native.call("nst_bundle_check_section", handle, index, hash_ops)
             start = handle.contents.data + section.offset_bytes
             return JsonTokenizer(ctypes.string_at(start, section.size_bytes))
     logits = next(slot for slot in model.bundle.slots if slot.name == "logits")
@@ -145,7 +141,7 @@ class Piece:
     token: Token | None
 
 
-class TextGenerator:
+class TextGenerator(Closing):
     """A conversation in text. A context manager.
 
     Args:
@@ -238,17 +234,6 @@ class TextGenerator:
     def close(self) -> None:
         """Release the memory."""
         self.decoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _byte_alphabet() -> dict[str, int]:

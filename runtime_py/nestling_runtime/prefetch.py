@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 from ctypes import byref, c_void_p
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from nestling_runtime import abi, native
+from nestling_runtime.closing import Handle
 from nestling_runtime.errors import NestlingError
 
 if TYPE_CHECKING:
     from nestling_runtime.engine import Model, ProgressCallback
 
 
-class Prefetch:
+class Prefetch(Handle):
     """A path that is being loaded, from `Model.prefetch`; a context manager that waits."""
+
+    _kind = "prefetch"
 
     def __init__(
         self, model: Model, path: int, mode: int, progress: ProgressCallback | None
@@ -29,7 +32,7 @@ class Prefetch:
         native.call(
             "nst_prefetch_start", model.handle, path, mode, self._callback, None, byref(handle)
         )
-        self._handle: int | None = handle.value
+        self._handle = handle.value
 
     def _report(self, user: object, loaded: int, total: int, left: int) -> int:
         if self._progress is None:
@@ -77,9 +80,6 @@ class Prefetch:
         with contextlib.suppress(NestlingError):
             self.wait()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -89,8 +89,4 @@ class Prefetch:
         if kind is None:
             self.wait()
         else:
-            self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
             self.close()

@@ -6,14 +6,14 @@ import ctypes
 import threading
 from collections.abc import Sequence
 from ctypes import byref, c_uint32, c_void_p
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nestling_runtime import abi, native
 from nestling_runtime.bundle import Slot
+from nestling_runtime.closing import Handle
 from nestling_runtime.engine import Mode, mode_number
 from nestling_runtime.errors import EngineError, PathError
 from nestling_runtime.placement import read_stages
@@ -34,18 +34,20 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-class Session:
+class Session(Handle):
     """One line of execution; made by `Model.session`. A context manager.
 
     Calls from several threads take turns. `cancel` may be called from any thread at any time.
     """
+
+    _kind = "session"
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._lock = threading.RLock()
         handle = c_void_p()
         native.call("nst_session_create", model.handle, byref(handle))
-        self._handle: int | None = handle.value
+        self._handle = handle.value
         self._slots: dict[str, tuple[int, Slot]] = {
             slot.name: (index, slot) for index, slot in enumerate(model.bundle.slots)
         }
@@ -55,17 +57,6 @@ class Session:
         self._views: dict[str, Array] = {}  # of the session's own memory
         self._run = native.library().nst_session_run
         self._error = abi.Error()
-
-    @property
-    def handle(self) -> int:
-        """The `nst_session *`, for other ctypes code.
-
-        Raises:
-            EngineError: The session is closed.
-        """
-        if self._handle is None:
-            raise EngineError("the session is closed")
-        return self._handle
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -292,21 +283,6 @@ class Session:
                 self._bound.clear()
                 native.library().nst_session_destroy(handle)
                 self._model.child_closed()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.close()
 
 
 def check_array(slot: Slot, array: Array) -> None:

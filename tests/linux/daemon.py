@@ -22,6 +22,7 @@ from smpclient.requests.image_management import ImageStatesRead
 from smpclient.transport.serial import SMPSerialTransport
 
 from nestling_devices import messages
+from nestling_runtime.closing import Closing
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOT_BYTES = 1 << 20
@@ -142,7 +143,7 @@ class _UrlTransport(SMPSerialTransport):
         self._conn.out_waiting = 0  # pyserial's sockets do not have it, and smpclient asks
 
 
-class Stock:
+class Stock(Closing):
     """smpclient, unchanged, without its asynchrony. A context manager.
 
     Args:
@@ -233,14 +234,3 @@ class Stock:
         """Hang up."""
         self.wait(self._client.disconnect())
         self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -18,7 +18,7 @@ from runtime.tiny_bundle import chain_of
 from runtime.tiny_model import BLOCKS, INPUT_UNITS, LEVELS, PATHS, Image
 
 import nestling_runtime
-from nestling_runtime import CancelledError, EngineError, Model, Session
+from nestling_runtime import Bundle, BundleError, CancelledError, EngineError, Model, Session
 
 Eager = Callable[[Image, tuple[int, ...]], Image]
 
@@ -80,6 +80,28 @@ assert after[2] <= before[2] + 1_000_000, (before, after)
 print("fine")
 """
     assert in_process(program, tiny_path) == "fine\n"
+
+
+def test_what_is_closed_says_so(tiny_path: Path) -> None:
+    model = nestling_runtime.open(tiny_path, threads=1)
+    session, tables = model.session(), model.bundle
+    model.close()
+    for call in (
+        lambda: session.select("tiny"),
+        lambda: session.select_stages([0]),
+        lambda: model.load("tiny"),
+        lambda: model.prefetch("tiny"),
+        lambda: tables.stages,
+        lambda: tables.name,
+    ):
+        with pytest.raises(EngineError, match="the model is closed"):
+            call()
+    with Bundle.open(tiny_path) as bundle:
+        paths = bundle.paths
+    for read in (lambda: bundle.stages, lambda: bundle.name, bundle.check_sections):
+        with pytest.raises(BundleError, match="the bundle is closed"):
+            read()
+    assert bundle.paths is paths
 
 
 def test_forgotten_objects_are_collected(tiny_path: Path, image: Image) -> None:

@@ -27,6 +27,7 @@ from nestling_devices.profile_file import find_profile
 from nestling_devices.sim.engine import SimulatedEngine
 from nestling_devices.sim.virtual_device import ROOM_C, VirtualDevice
 from nestling_devices.sim.work import check_threads, read_measurements
+from nestling_runtime.closing import Closing
 
 SCHEME = "sim"
 
@@ -117,7 +118,7 @@ def parse_url(url: str) -> tuple[DeviceProfile, BoardOptions]:
     return find_profile(parts.netloc), BoardOptions(**given)
 
 
-class SimulatedBoard:
+class SimulatedBoard(Closing):
     """A simulated device, switched on. A context manager.
 
     Args:
@@ -204,12 +205,6 @@ class SimulatedBoard:
     def close(self) -> None:
         """Switch it off; may be called twice."""
         self._stack.close()
-
-    def __enter__(self) -> SimulatedBoard:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _Installed:
