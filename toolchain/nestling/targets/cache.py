@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +33,20 @@ def cache_key(kind: str, target: str, digest: bytes) -> str:
     versions = [f"{package}={version(package)}" for package in ("torch", "executorch", "torchao")]
     about = repr([LOWERING_VERSION, kind, target, versions]).encode()
     return hashlib.sha256(about + digest).hexdigest()
+
+
+@cache
+def source_digest(module: str) -> str:
+    """SHA-256, in hex, of the Python files in the folder of an imported module.
+
+    For the key of what a target makes: how it sets its quantiser and compiler stands there.
+    """
+    file = sys.modules[module].__file__
+    assert file is not None, "a target's class stands in a file"
+    digest = hashlib.sha256()
+    for source in sorted(Path(file).parent.glob("*.py")):
+        digest.update(source.name.encode() + hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 class LoweringCache:

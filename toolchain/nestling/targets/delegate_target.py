@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from torch.export import export
 
 from nestling.bundle.manifest import Note
+from nestling.errors import ExportError
 from nestling.partition.calibrate import Samples, record_stage_inputs
 from nestling.partition.cut import StageKey
 from nestling.partition.modules import FusedPath
-from nestling.targets.cache import LoweringCache, cache_key
+from nestling.targets.cache import LoweringCache, cache_key, source_digest
+from nestling.targets.eager import SUFFIX
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.pool import named, run_jobs
-from nestling.targets.structure import content_digest, tensor_bytes
+from nestling.targets.structure import calibrated_digest
 from nestling.targets.target import LoweredStages, Target, Work
 
 
@@ -91,7 +93,7 @@ class CompiledStage:
 class DelegateTarget(Target):
     """A target whose stages are ordinary ExecuTorch programs that call a delegate."""
 
-    reference_suffix = ".pt"
+    reference_suffix = SUFFIX
     """Of the files that :meth:`lower` leaves in ``Work.reference_dir``."""
 
     fuses_paths = False
@@ -111,10 +113,21 @@ class DelegateTarget(Target):
         return {key: stage.module for key, stage in work.pieces.stages.items()}
 
     def stage_samples(self, work: Work) -> dict[StageKey, Samples]:
-        """Recorded inputs of all stages, for :meth:`compile`; none for schemes that need none."""
+        """Recorded inputs of all stages, for :meth:`compile`; none for schemes that need none.
+
+        Raises:
+            ExportError: there are none where some are needed; names the stage.
+        """
         if not work.scheme.needs_calibration:
             return dict.fromkeys(work.pieces.stages, ())
         recorded = record_stage_inputs(work.supernet, work.pieces, work.calibration)
+        for key, stage in work.pieces.stages.items():
+            if not recorded[key.position]:
+                raise ExportError(
+                    "static quantisation needs calibration data",
+                    stage=stage.name,
+                    hint="pass real inputs as calibration",
+                )
         return {key: recorded[key.position] for key in work.pieces.stages}
 
     def lower(self, work: Work) -> LoweredStages:
@@ -219,11 +232,13 @@ def _readable(data: bytes) -> bytes:
 def _digest(job: StageJob, target: Target) -> bytes:
     """Of everything that the result depends on."""
     with torch.no_grad():
-        digest = hashlib.sha256(content_digest(export(job.module, job.example_inputs)))
-    for sample in job.samples:
-        for tensor in sample:
-            digest.update(tensor_bytes(tensor))
-    versions = [need.found() for need in target.description.requirements]
-    about = [job.scheme, sorted(job.options.items()), job.with_reference, versions]
-    digest.update(repr(about).encode())
-    return digest.digest()
+        content = calibrated_digest(export(job.module, job.example_inputs), job.samples)
+    needs = [need for need in target.description.requirements if need.purpose == "export"]
+    about = [
+        source_digest(type(target).__module__),
+        job.scheme,
+        sorted(job.options.items()),
+        job.with_reference,
+        [(need.what, need.found()) for need in needs],
+    ]
+    return hashlib.sha256(content + repr(about).encode()).digest()

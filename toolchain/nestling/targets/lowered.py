@@ -104,7 +104,7 @@ class LoweredProgram:
             raw["arena_bytes"],
             raw["delegated"],
             tuple(raw["portable"]),
-            raw.get("host_macs", 0),
+            raw["host_macs"],
         )
 
 

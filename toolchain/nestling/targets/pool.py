@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +21,11 @@ from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.structure import (
     Template,
+    calibrated_digest,
     content_digest,
     has_static_ranges,
     make_template,
     structure_digest,
-    tensor_bytes,
 )
 from nestling.targets.xnnpack import TARGET, lower_program, lower_whole, trace
 
@@ -159,11 +158,7 @@ def _quantize(packed: bytes, cache_dir: str) -> bytes:
     with named(job.name):
         program = trace_float(job.module, job.samples)
         cache = LoweringCache(Path(cache_dir) if cache_dir else None)
-        digest = hashlib.sha256(content_digest(program))
-        for sample in job.samples:
-            for tensor in sample:
-                digest.update(tensor_bytes(tensor))
-        key = cache_key("quantized", TARGET, digest.digest())
+        key = cache_key("quantized", TARGET, calibrated_digest(program, job.samples))
         quantized = cache.load(key, bytes)
         if quantized is None:
             quantized = quantize_static(program, job.samples).to_bytes()

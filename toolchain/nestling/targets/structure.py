@@ -11,7 +11,7 @@ range), the program is lowered with its own weights instead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,6 +137,15 @@ def content_digest(program: ExportedProgram) -> bytes:
     for name, tensor in _tensors(program):
         digest.update(name.encode())
         digest.update(tensor_bytes(tensor))
+    return digest.digest()
+
+
+def calibrated_digest(program: ExportedProgram, samples: Sequence[tuple[Tensor, ...]]) -> bytes:
+    """SHA-256 of the structure, the weights and the inputs that ranges are taken from."""
+    digest = hashlib.sha256(content_digest(program))
+    for sample in samples:
+        for tensor in sample:
+            digest.update(tensor_bytes(tensor))
     return digest.digest()
 
 

@@ -29,7 +29,7 @@ from nestling.targets.lowered import (
     symbol,
 )
 from nestling.targets.pool import named, run_jobs
-from nestling.targets.structure import content_digest, tensor_bytes
+from nestling.targets.structure import calibrated_digest
 from nestling.targets.target import LoweredStages, Target, Work
 
 SAMPLES = 64
@@ -144,12 +144,9 @@ def _digest(job: StageJob) -> bytes:
     if not job.samples:
         raise ExportError("int8 stages need calibration data", hint="pass real inputs")
     with torch.no_grad():
-        digest = hashlib.sha256(content_digest(export(job.module, job.samples[0])))
-    for sample in job.samples:
-        for tensor in sample:
-            digest.update(tensor_bytes(tensor))
-    digest.update(repr((job.input_grid, job.output_grid)).encode())
-    return digest.digest()
+        content = calibrated_digest(export(job.module, job.samples[0]), job.samples)
+    grids = repr((job.input_grid, job.output_grid)).encode()
+    return hashlib.sha256(content + grids).digest()
 
 
 def _as_lowered(compiled: CompiledPlan) -> LoweredProgram:

@@ -15,6 +15,7 @@ from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_trans
 from torch import nn
 from torch.export import ExportedProgram
 
+from nestling.partition.calibrate import Samples
 from nestling.partition.cut import StageKey
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.eager import InHalf, TupleOf, flatten, open_eager, to_bytes, unlift
@@ -44,6 +45,10 @@ class VulkanTarget(DelegateTarget):
         if work.scheme.group_size is None:
             return modules
         return {key: quantize_weights_alone(module) for key, module in modules.items()}
+
+    def stage_samples(self, work: Work) -> dict[StageKey, Samples]:
+        """None: what needs them is done by :meth:`quantized_modules`."""
+        return dict.fromkeys(work.pieces.stages, ())
 
     def compile(self, job: StageJob) -> CompiledStage:
         """Lower one stage."""
