@@ -11,7 +11,8 @@ import torch
 from elastic.samples import randomise
 from torch import Tensor, nn
 
-from nestling.targets.onnx_convert import convert, silence
+from nestling.targets.onnx_convert import convert
+from nestling.targets.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def write_onnx(network: Network, path: Path, exporter: str) -> None:
     if exporter == "dynamo":
         onnx.save(convert(network.module, network.example, names), path)
         return
-    with silence(), torch.no_grad():
+    with quiet():
         torch.onnx.export(
             network.module, network.example, path, input_names=names, dynamo=False, opset_version=14
         )

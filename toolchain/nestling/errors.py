@@ -35,7 +35,14 @@ __all__ = [
     "SignatureError",
     "TargetError",
     "TrainError",
+    "first_line",
 ]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the kind of a foreign error and the beginning of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 class ModelError(NestlingError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nestling.errors import ExportError
+from nestling.errors import ExportError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,7 +36,7 @@ def convert(
     import onnx
 
     from nestling.targets.onnx_convert import convert as to_onnx
-    from nestling.targets.onnx_convert import first_line, silence
+    from nestling.targets.quiet import quiet
 
     if scheme not in SCHEMES:
         raise ExportError("onnxruntime has no such scheme", expected=SCHEMES, actual=scheme)
@@ -44,7 +44,7 @@ def convert(
     names = [f"input{index}" for index in range(len(inputs))]
     try:
         onnx.save(to_onnx(module, inputs, names), part)
-        with silence():
+        with quiet():
             _quantize(part, scheme, calibration)
     except ExportError:
         raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import checker, inliner
 
-from nestling.errors import ModelError
+from nestling.errors import ModelError, first_line
 
 Shapes = Mapping[str, Sequence[int]]
 """Input name -> sizes of all its dimensions."""
@@ -75,7 +75,7 @@ def _load(path: Path) -> onnx.ModelProto:
     except (OSError, ValueError, checker.ValidationError) as error:
         raise ModelError(
             f"the weights beside {path.name} cannot be read",
-            actual=_first_sentence(error),
+            actual=first_line(error),
             hint="keep the files of its external data in the same folder",
         ) from error
     return model
@@ -104,7 +104,7 @@ def _check(model: onnx.ModelProto) -> None:
     try:
         checker.check_model(model)
     except (checker.ValidationError, ValueError) as error:
-        raise ModelError("not a valid ONNX model", actual=_first_sentence(error)) from error
+        raise ModelError("not a valid ONNX model", actual=first_line(error)) from error
 
 
 def _fix_shapes(model: onnx.ModelProto, shapes: dict[str, Sequence[int]]) -> None:
@@ -148,8 +148,3 @@ def _known_shape(value: onnx.ValueInfoProto) -> list[int]:
             hint=f"fix it with --shape {value.name}=1,...",
         )
     return sizes
-
-
-def _first_sentence(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

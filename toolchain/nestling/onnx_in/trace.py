@@ -23,7 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 from torch.fx.traceback import preserve_node_meta
 
-from nestling.errors import ModelError
+from nestling.errors import ModelError, first_line
 from nestling.onnx_in.read import model_inputs
 
 _SHAPE_OPERATORS = ("Shape", "Size")
@@ -158,9 +158,8 @@ class _Recorder(Interpreter):
         except ModelError:
             raise
         except Exception as error:  # whatever an operator raises
-            lines = str(error).strip().splitlines()
             raise ModelError(
-                f"operator {onnx_name(n)} cannot be run: {lines[0][:160] if lines else error}"
+                f"operator {onnx_name(n)} cannot be run", actual=first_line(error)
             ) from error
         self.values[n] = value
         return value
@@ -200,11 +199,7 @@ def _convert(model: onnx.ModelProto) -> GraphModule:
     try:
         module: GraphModule = _converter().convert(model)
     except Exception as error:  # the converter's handlers raise what they meet
-        lines = str(error).strip().splitlines()
-        raise ModelError(
-            "the model cannot be converted",
-            actual=lines[0][:160] if lines else type(error).__name__,
-        ) from error
+        raise ModelError("the model cannot be converted", actual=first_line(error)) from error
     for converted in module.graph.nodes:
         operator, name = (converted.meta.get(f"onnx_{key}") for key in ("op_type", "name"))
         # Of a node's notes, tracing keeps those under this key.
@@ -222,10 +217,8 @@ def _flatten(module: GraphModule, inputs: Mapping[str, Tensor]) -> GraphModule:
         with preserve_node_meta():
             flat = make_fx(run, pre_dispatch=True)(*inputs.values())
     except Exception as error:  # a helper that looks at values, such as NonZero
-        lines = str(error).strip().splitlines()
         raise ModelError(
-            "the model computes shapes from its inputs' values",
-            actual=lines[0][:160] if lines else type(error).__name__,
+            "the model computes shapes from its inputs' values", actual=first_line(error)
         ) from error
     return flat
 

@@ -14,9 +14,9 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
 )
 from torch import Tensor, nn
 from torch.export import ExportedProgram, export, load, save
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from nestling.errors import ExportError
+from nestling.quantize.observe import quantize_graph
 
 
 class ExportedStage(nn.Module):
@@ -86,7 +86,4 @@ def quantize_static(
         graph = program.module(check_guards=False)
         quantizer = XNNPACKQuantizer()
         quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
-        prepared = prepare_pt2e(graph, quantizer)
-        for sample in samples:
-            prepared(*sample)
-        return ExportedStage(export(convert_pt2e(prepared), samples[0]))
+        return ExportedStage(export(quantize_graph(graph, quantizer, samples), samples[0]))

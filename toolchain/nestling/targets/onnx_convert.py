@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import count
 
 import onnx
-import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.onnx._internal.exporter import _core, _registration
 
-from nestling.errors import ExportError
+from nestling.errors import ExportError, first_line
 from nestling.targets.lowered import ExternalConstant, LoweredProgram
+from nestling.targets.quiet import quiet
 
 OPSET = 20
 """The first with GELU as one operator; onnxruntime has it since 1.17."""
@@ -51,7 +47,7 @@ def convert(
         ExportError: torch cannot trace or convert it; says why.
     """
     try:
-        with silence(), torch.no_grad():
+        with quiet():
             program = _core.export(
                 module,
                 tuple(inputs),
@@ -133,25 +129,6 @@ def place_weights(program: LoweredProgram, place: Callable[[bytes], int]) -> byt
         for key, value in entries.items():
             tensor.external_data.add(key=key, value=str(value))
     return bytes(model.SerializeToString(deterministic=True))
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Keep the converters' chatter away from the user's terminal."""
-    disabled = logging.root.manager.disable
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the kind of an error and the beginning of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
 def _strip(model: onnx.ModelProto) -> None:

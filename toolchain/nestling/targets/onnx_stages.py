@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram, export
 
-from nestling.errors import EngineError, TargetError
+from nestling.errors import EngineError, TargetError, first_line
 from nestling.partition.cut import StageKey
 from nestling.partition.modules import FusedPath
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
-from nestling.targets.onnx_convert import OPSET, first_line, lower
+from nestling.targets.onnx_convert import OPSET, lower
 from nestling.targets.onnx_folder import write_models
 from nestling.targets.pool import named, run_jobs
 from nestling.targets.structure import content_digest

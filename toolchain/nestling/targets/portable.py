@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from pathlib import Path
 
 from executorch.exir import to_edge_transform_and_lower
@@ -14,6 +13,7 @@ from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.emit import emit
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.pool import Job, named, run_jobs
+from nestling.targets.quiet import quiet
 from nestling.targets.structure import content_digest
 from nestling.targets.target import LoweredStages, Target, Work
 from nestling.targets.xnnpack import trace
@@ -54,8 +54,7 @@ def _lower(packed: bytes, cache_dir: str) -> bytes:
         key = cache_key("program", TARGET, content_digest(program))
         lowered = cache.load(key, LoweredProgram.from_bytes)
         if lowered is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 lowered = emit(to_edge_transform_and_lower(program))
             cache.store(key, lowered.to_bytes())
         return lowered.to_bytes()

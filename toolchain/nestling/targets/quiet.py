@@ -15,7 +15,7 @@ import torch
 @contextmanager
 def quiet() -> Iterator[None]:
     """Run a compiler without its remarks and without gradients; errors are raised as ever."""
-    level = logging.root.level  # some compilers set it
+    level, disabled = logging.root.level, logging.root.manager.disable  # compilers set these
     nowhere = io.StringIO()
     with (
         warnings.catch_warnings(),
@@ -28,5 +28,5 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(disabled)
             logging.root.setLevel(level)

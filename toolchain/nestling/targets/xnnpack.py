@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +17,7 @@ from torch.fx.passes.dialect.common.cse_pass import CSEPass
 from nestling.errors import ExportError
 from nestling.targets.emit import emit, emit_whole
 from nestling.targets.lowered import LoweredProgram
+from nestling.targets.quiet import quiet
 
 TARGET = "xnnpack"
 """Name of this target in bundles and cache keys."""
@@ -66,9 +65,7 @@ def lower_whole(program: ExportedProgram) -> bytes:
 
 
 def _to_edge(program: ExportedProgram) -> EdgeProgramManager:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("executorch").setLevel(logging.ERROR)
+    with quiet():
         return to_edge_transform_and_lower(
             program,
             # A batched matrix product decomposes into expansions that change nothing. Left in place

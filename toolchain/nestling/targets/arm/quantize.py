@@ -8,9 +8,8 @@ from typing import Any
 from executorch.backends.arm.quantizer import get_symmetric_quantization_config
 from torch import Tensor, nn
 from torch.export import ExportedProgram, export
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from nestling.errors import ExportError
+from nestling.quantize.observe import quantize_graph
 from nestling.targets.quiet import quiet
 
 
@@ -28,17 +27,9 @@ def quantize_stage(
 
     Returns:
         A program with float32 inputs and outputs.
-
-    Raises:
-        ExportError: there are no samples.
     """
-    if not samples:
-        raise ExportError("int8 stages need calibration data", hint="pass real inputs")
     with quiet():
         quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True))
         quantizer.set_module_type(nn.LayerNorm, None)
         graph = export(module, samples[0]).module(check_guards=False)
-        prepared: Any = prepare_pt2e(graph, quantizer)
-        for sample in samples:
-            prepared(*sample)
-        return export(convert_pt2e(prepared), samples[0])
+        return export(quantize_graph(graph, quantizer, samples), samples[0])

@@ -10,19 +10,11 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nestling.errors import TargetError
 from nestling.targets.description import environment_python
 from nestling.targets.stage_process import StageProcess, open_stage_process
-from nestling.targets.target import StageRun
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
 ENVIRONMENT = "vgf"
 """Name of the side environment."""
@@ -34,20 +26,8 @@ LAYERS = {
 """Manifest -> layer, in the order in which the loader must find them: graphs need tensors."""
 
 
-class VgfRunner:
-    """Executes stages, see :class:`nestling.targets.target.StageRunner`."""
-
-    def __init__(self, process: StageProcess) -> None:
-        self.where = process.where
-        self._process = process
-
-    def run(self, stage: str, samples: Sequence[tuple[NDArray, ...]]) -> StageRun:  # type: ignore[type-arg]
-        """Run a stage on each sample; what emulation takes says nothing of a GPU."""
-        return replace(self._process.run(stage, samples), run_us=None)
-
-
 @contextmanager
-def open_vgf(folder: Path) -> Iterator[VgfRunner]:
+def open_vgf(folder: Path) -> Iterator[StageProcess]:
     """Start the side environment's process on a folder of programs.
 
     Raises:
@@ -57,8 +37,11 @@ def open_vgf(folder: Path) -> Iterator[VgfRunner]:
         where = "ExecuTorch 1.4.1 on a software Vulkan with Arm's emulation layers"
         python = environment_python(ENVIRONMENT)
         variables = _layer_variables(Path(manifests))
-        with open_stage_process(folder, where, python=python, environment=variables) as process:
-            yield VgfRunner(process)
+        # What emulation takes says nothing of a GPU.
+        with open_stage_process(
+            folder, where, python=python, environment=variables, timed=False
+        ) as process:
+            yield process
 
 
 def _layer_variables(folder: Path) -> dict[str, str]:

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import coremltools  # type: ignore[import-untyped]
@@ -22,9 +21,8 @@ from executorch.exir import EdgeProgramManager, to_edge_transform_and_lower
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch import Tensor, nn
 from torch.export import ExportedProgram, export
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from nestling.errors import ExportError
+from nestling.quantize.observe import quantize_graph
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.eager import InHalf, flatten, open_eager, original_graph, to_bytes
 from nestling.targets.emit import emit
@@ -62,8 +60,6 @@ class CoreMLTarget(DelegateTarget):
 
 
 def _quantize(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) -> ExportedProgram:
-    if not samples:
-        raise ExportError("int8 stages need calibration data", hint="pass real inputs")
     config = LinearQuantizerConfig.from_dict(
         {
             "global_config": {
@@ -76,10 +72,8 @@ def _quantize(module: nn.Module, samples: Sequence[tuple[Tensor, ...]]) -> Expor
     )
     with quiet():
         graph = export(module, samples[0]).module(check_guards=False)
-        prepared: Any = prepare_pt2e(graph, CoreMLQuantizer(config))
-        for sample in samples:
-            prepared(*sample)
-        return export(convert_pt2e(prepared), samples[0])
+        quantized = quantize_graph(graph, CoreMLQuantizer(config), samples)
+        return export(quantized, samples[0])
 
 
 def _lower(program: ExportedProgram, *, half: bool, ios: str, units: str) -> EdgeProgramManager:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
 from executorch.backends.openvino import preprocess
 from executorch.backends.openvino.partitioner import OpenvinoPartitioner
 from executorch.backends.openvino.quantizer import quantize_model
@@ -24,6 +18,7 @@ from torch.export import ExportedProgram, export
 from nestling.partition.calibrate import Samples
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.emit import emit
+from nestling.targets.quiet import quiet
 from nestling.targets.stage_process import SUFFIX, open_stage_process
 from nestling.targets.standalone import standalone
 from nestling.targets.target import StageRunner
@@ -44,7 +39,7 @@ class OpenvinoTarget(DelegateTarget):
 
     def compile(self, job: StageJob) -> CompiledStage:
         """Quantise and lower one stage."""
-        with _quiet():
+        with quiet():
             program = (
                 quantize(job.module, job.samples)
                 if job.samples
@@ -78,16 +73,3 @@ def lower(program: ExportedProgram, device: str) -> EdgeProgramManager:
     specs = [CompileSpec("device", device.encode())]
     with mock.patch.object(preprocess, "openvino_compile", compile_exactly):
         return to_edge_transform_and_lower(program, partitioner=[OpenvinoPartitioner(specs)])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the compiler's remarks from the user: it prints a line for each operator."""
-    with (
-        warnings.catch_warnings(),
-        torch.no_grad(),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-        yield

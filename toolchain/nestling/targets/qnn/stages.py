@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import torch
 from executorch.backends.qualcomm.quantizer.quantizer import QnnQuantizer, QuantDtype
 from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
 from executorch.backends.qualcomm.utils.utils import (
@@ -23,12 +17,13 @@ from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
 from torch import Tensor, nn
 from torch.export import export
 from torchao.quantization.pt2e import MinMaxObserver
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from nestling.partition.calibrate import Samples
+from nestling.quantize.observe import quantize_graph
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.emit import emit
 from nestling.targets.qnn import host
+from nestling.targets.quiet import quiet
 from nestling.targets.stage_process import SUFFIX, open_stage_process
 from nestling.targets.standalone import standalone
 from nestling.targets.target import StageRunner
@@ -55,7 +50,7 @@ class QnnTarget(DelegateTarget):
         """Quantise and compile one stage."""
         chip = QcomChipset[self.name.rpartition("-")[2].upper()]
         host.load_compiler()
-        with _quiet():
+        with quiet():
             module = job.module
             if job.scheme in DTYPES:
                 module = quantize(module, job.samples, DTYPES[job.scheme], chip)
@@ -86,11 +81,8 @@ def quantize(
         # The default one moves its range by a hundredth with each sample: it keeps the first's.
         act_observer=MinMaxObserver,
     )
-    prepared = prepare_pt2e(export(module, samples[0]).module(check_guards=False), quantizer)
-    for sample in samples:
-        prepared(*sample)
-    converted: nn.Module = convert_pt2e(prepared)
-    return converted
+    graph = export(module, samples[0]).module(check_guards=False)
+    return quantize_graph(graph, quantizer, samples)
 
 
 def lower(
@@ -101,17 +93,3 @@ def lower(
         soc_model=chip, backend_options=generate_htp_compiler_spec(use_fp16=half)
     )
     return to_edge_transform_and_lower_to_qnn(module, example_inputs, specs)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the compiler's remarks from the user."""
-    level = logging.root.level
-    with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
-            logging.root.setLevel(level)
