@@ -1,7 +1,6 @@
 #include "decoder.h"
 
 #include <algorithm>
-#include <charconv>
 #include <string_view>
 
 #include "clock.h"
@@ -18,83 +17,7 @@ namespace {
 
 constexpr uint32_t kMostPaths = 255;  // makers_ holds bytes
 
-// What the name of a path says, from its end: `full.from2.all4`.
-struct ParsedName {
-    std::string_view base;
-    uint32_t tokens = 1;
-    uint32_t from = 0;
-    bool all = false;
-    bool fills = false;
-};
-
-// Takes `.word<number>` off the end of `name`; 0: it is not there.
-uint32_t take_number(std::string_view *name, std::string_view word) {
-    const size_t dot = name->rfind('.');
-    if (dot == std::string_view::npos || !name->substr(dot + 1).starts_with(word)) {
-        return 0;
-    }
-    const std::string_view digits = name->substr(dot + 1 + word.size());
-    uint32_t number = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-    if (error != std::errc() || end != digits.data() + digits.size() || number == 0) {
-        return 0;
-    }
-    *name = name->substr(0, dot);
-    return number;
-}
-
-ParsedName parse(std::string_view name) {
-    ParsedName parsed;
-    if (const uint32_t tokens = take_number(&name, "all"); tokens != 0) {
-        parsed.tokens = tokens;
-        parsed.all = true;
-    } else if (const uint32_t chunk = take_number(&name, "t"); chunk != 0) {
-        parsed.tokens = chunk;
-    }
-    parsed.from = take_number(&name, "from");
-    if (name.ends_with(".fill")) {
-        parsed.fills = true;
-        name.remove_suffix(5);
-    }
-    parsed.base = name;
-    return parsed;
-}
-
-// The variant that computes the next of `left` tokens: as few runs as possible, without much waste.
-const DecoderVariant *pick(const DecoderFamily &family, uint32_t left) {
-    const DecoderVariant *within = nullptr;
-    for (const DecoderVariant &variant : family.variants) {
-        if (variant.all) {
-            continue;
-        }
-        if (variant.tokens >= left) {
-            return within == nullptr || variant.tokens <= 2 * left ? &variant : within;
-        }
-        within = &variant;
-    }
-    return within;
-}
-
-const DecoderVariant *pick_all(const DecoderFamily &family, uint32_t count) {
-    for (const DecoderVariant &variant : family.variants) {
-        if (variant.all && variant.tokens >= count) {
-            return &variant;
-        }
-    }
-    return nullptr;
-}
-
 }  // namespace
-
-const DecoderFamily *DecoderPath::whole(bool fills) const {
-    const DecoderFamily *found = nullptr;
-    for (const DecoderFamily &family : families) {
-        if (family.from == 0 && (found == nullptr || family.fills == fills)) {
-            found = &family;
-        }
-    }
-    return found;
-}
 
 nst_decoder::nst_decoder(nst_model &model) : model_(model), session_(model) {}
 
@@ -120,18 +43,13 @@ int nst_decoder::open(nst_error *err) {
             }
         }
     }
-    nst_tensor logits;
-    if (int code = nst_model_slot(&model_, nst_model_find_slot(&model_, "logits"), &logits, err);
-        code != NST_OK) {
-        return code;
-    }
     uint32_t verify = 0;
     for (const DecoderVariant &variant : paths_.back().families.front().variants) {
         verify = variant.all ? std::max(verify, variant.tokens) : verify;
     }
     const nst_decode_engine engine = {
         .context = this,
-        .vocabulary = logits.shape[logits.rank - 1],
+        .vocabulary = vocabulary_,
         .paths = count,
         // A run that is not full writes behind its tokens.
         .limit = session_.growth().limit() - slots_.back().tokens,
@@ -156,69 +74,42 @@ int nst_decoder::open(nst_error *err) {
 }
 
 int nst_decoder::find_paths(nst_error *err) {
-    const nestling::Tables &tables = model_.tables();
-    for (uint32_t i = 0; i < tables.paths.size(); ++i) {
-        const ParsedName name = parse(tables.paths[i].name);
-        auto path = std::find_if(paths_.begin(), paths_.end(),
-                                 [&](const DecoderPath &p) { return p.name == name.base; });
-        if (path == paths_.end()) {
-            paths_.push_back({std::string(name.base), {}});
-            path = paths_.end() - 1;
-        }
-        auto &families = path->families;
-        auto family = std::find_if(families.begin(), families.end(), [&](const DecoderFamily &f) {
-            return f.from == name.from && f.fills == name.fills;
-        });
-        if (family == families.end()) {
-            families.push_back({name.from, name.fills, {}});
-            family = families.end() - 1;
-        }
-        family->variants.push_back({i, name.tokens, name.all});
+    if (int code = nestling::find_decoder_paths(model_.tables(), &paths_, err); code != NST_OK) {
+        return code;
     }
-    for (DecoderPath &path : paths_) {
-        for (DecoderFamily &family : path.families) {
-            std::sort(family.variants.begin(), family.variants.end(),
-                      [](const DecoderVariant &a, const DecoderVariant &b) {
-                          return a.tokens < b.tokens || (a.tokens == b.tokens && a.all < b.all);
-                      });
-            if (family.variants.front().tokens != 1) {
-                return failf(err, NST_E_PATH, {}, 1, family.variants.front().tokens,
-                             "the path %.80s does not come for one token", path.name.c_str());
-            }
-        }
-        std::sort(path.families.begin(), path.families.end(),
-                  [](const DecoderFamily &a, const DecoderFamily &b) {
-                      const bool whole = a.from == 0, other = b.from == 0;
-                      return whole != other ? whole : whole ? a.fills < b.fills : a.from > b.from;
-                  });
-        if (path.families.front().from != 0) {
-            return failf(err, NST_E_PATH, {}, 0, 0, "the path %.80s has no first layer",
-                         path.name.c_str());
-        }
-    }
-    // Small to large, by what one token costs.
-    std::sort(paths_.begin(), paths_.end(), [&](const DecoderPath &a, const DecoderPath &b) {
-        const auto macs = [&](const DecoderPath &path) {
-            return tables.paths[path.families.front().variants.front().path].macs;
-        };
-        return macs(a) < macs(b);
-    });
     if (paths_.empty() || paths_.size() > kMostPaths) {
         return failf(err, NST_E_LIMIT, {}, kMostPaths, paths_.size(), "too many paths to decode");
+    }
+    for (const DecoderPath &path : paths_) {
+        for (const DecoderFamily &family : path.families) {
+            for (const DecoderVariant &variant : family.variants) {
+                if (slots_of(variant) == nullptr) {
+                    return failf(err, NST_E_PATH, {}, 0, variant.tokens,
+                                 "the bundle lacks the slots of the path %.80s",
+                                 model_.tables().paths[variant.path].name.c_str());
+                }
+            }
+        }
     }
     return NST_OK;
 }
 
 int nst_decoder::find_slots(nst_error *err) {
     const nestling::Tables &tables = model_.tables();
-    const auto find = [&](std::string_view kind, uint32_t tokens, nst_role role, nst_dtype dtype) {
+    if (const uint32_t slot = nst_model_find_slot(&model_, "logits");
+        slot != NST_NONE && !tables.slots[slot].shape.empty()) {
+        vocabulary_ = static_cast<uint32_t>(tables.slots[slot].shape.back());
+    }
+    // Null where it is not there, or not of that many bytes.
+    const auto find = [&](std::string_view kind, uint32_t tokens, nst_role role, nst_dtype dtype,
+                          uint64_t bytes) {
         const std::string name =
             std::string(kind) + (tokens == 1 ? "" : ".t" + std::to_string(tokens));
         nst_tensor tensor{};
         const uint32_t slot = nst_model_find_slot(&model_, name.c_str());
         if (slot == NST_NONE || tables.slots[slot].role != role ||
             tables.slots[slot].dtype != dtype ||
-            session_.tensor(slot, &tensor, nullptr) != NST_OK) {
+            session_.tensor(slot, &tensor, nullptr) != NST_OK || tensor.bytes != bytes) {
             return static_cast<void *>(nullptr);
         }
         return tensor.data;
@@ -229,10 +120,12 @@ int nst_decoder::find_slots(nst_error *err) {
         }
         DecoderSlots found;
         found.tokens = static_cast<uint32_t>(slot.shape.empty() ? 0 : slot.shape.back());
-        found.token_ids = static_cast<int64_t *>(find("tokens", found.tokens, NST_INPUT, NST_I64));
-        found.row = static_cast<int64_t *>(find("row", found.tokens, NST_INPUT, NST_I64));
-        found.logits =
-            static_cast<const float *>(find("logits", found.tokens, NST_OUTPUT, NST_F32));
+        found.token_ids = static_cast<int64_t *>(
+            find("tokens", found.tokens, NST_INPUT, NST_I64, sizeof(int64_t) * found.tokens));
+        found.row =
+            static_cast<int64_t *>(find("row", found.tokens, NST_INPUT, NST_I64, sizeof(int64_t)));
+        found.logits = static_cast<const float *>(find("logits", found.tokens, NST_OUTPUT, NST_F32,
+                                                       sizeof(float) * found.tokens * vocabulary_));
         if (found.token_ids == nullptr || (found.tokens > 1 && found.row == nullptr)) {
             return failf(err, NST_E_PATH, {}, 0, found.tokens,
                          "the bundle's decoder lacks a slot for runs of this many tokens");
@@ -244,7 +137,19 @@ int nst_decoder::find_slots(nst_error *err) {
     if (slots_.empty() || slots_.front().tokens != 1 || slots_.front().logits == nullptr) {
         return failf(err, NST_E_PATH, {}, 1, 0, "the bundle holds no decoder");
     }
+    if (slots_.back().tokens >= session_.growth().limit()) {
+        return failf(err, NST_E_PATH, {}, session_.growth().limit(), slots_.back().tokens,
+                     "a run takes as many tokens as the caches hold");
+    }
     return NST_OK;
+}
+
+// The slots of a variant; null where they are not there.
+const DecoderSlots *nst_decoder::slots_of(const DecoderVariant &variant) const {
+    const auto found = std::find_if(slots_.begin(), slots_.end(), [&](const DecoderSlots &slots) {
+        return slots.tokens == variant.tokens;
+    });
+    return found == slots_.end() || (variant.all && found->logits == nullptr) ? nullptr : &*found;
 }
 
 int nst_decoder::plan_of(const DecoderFamily &family, const Plan **out, nst_error *err) const {
@@ -323,7 +228,7 @@ int nst_decoder::run(uint32_t path, const uint32_t *tokens, uint32_t position, u
     while (next < end) {
         const bool last = all && next == position;
         const uint32_t left = (all && next < position ? position : end) - next;
-        const DecoderVariant *variant = last ? pick_all(*family, left) : pick(*family, left);
+        const DecoderVariant *variant = last ? family->pick_all(left) : family->pick(left);
         if (variant == nullptr) {
             return failf(err, NST_E_PATH, {}, 0, left,
                          "the path %.80s gives no logits of so many tokens",
@@ -351,12 +256,7 @@ int nst_decoder::run_variant(const DecoderVariant &variant, const uint32_t *toke
         }
         selected_ = variant.path;
     }
-    const auto slots = std::find_if(slots_.begin(), slots_.end(), [&](const DecoderSlots &s) {
-        return s.tokens == variant.tokens;
-    });
-    if (slots == slots_.end()) {
-        return failf(err, NST_E_PATH, {}, 0, variant.tokens, "no slots for runs of so many tokens");
-    }
+    const DecoderSlots *slots = slots_of(variant);  // there is one: find_paths
     for (uint32_t i = 0; i < variant.tokens; ++i) {
         slots->token_ids[i] = i < count ? tokens[position + i] : 0;
     }

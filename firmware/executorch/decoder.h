@@ -2,37 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "core/decode.h"
+#include "decoder_paths.h"
 #include "nestling.h"
 #include "session.h"
 
 namespace nestling {
-
-// One size of a path: a named path of the bundle.
-struct DecoderVariant {
-    uint32_t path;  // in the bundle
-    uint32_t tokens;
-    bool all;  // gives the logits of all tokens
-};
-
-// A way to compute a path: from its first layer, or from what an exit has kept; with or without
-// filling the caches of layers that it leaves out.
-struct DecoderFamily {
-    uint32_t from = 0;  // layers that are not computed again
-    bool fills = false;
-    std::vector<DecoderVariant> variants;  // ascending by tokens; the first has one
-};
-
-struct DecoderPath {
-    std::string name;
-    std::vector<DecoderFamily>
-        families;  // whole ones first, then those from an exit, deepest first
-
-    const DecoderFamily *whole(bool fills) const;
-};
 
 // The slots of one size.
 struct DecoderSlots {
@@ -69,6 +46,7 @@ struct nst_decoder {
             const float **logits, nst_error *err);
     int run_variant(const nestling::DecoderVariant &variant, const uint32_t *tokens,
                     uint32_t position, uint32_t count, const float **logits, nst_error *err);
+    const nestling::DecoderSlots *slots_of(const nestling::DecoderVariant &variant) const;
     void rewind(uint32_t count);
     int plan_of(const nestling::DecoderFamily &family, const nestling::Plan **out,
                 nst_error *err) const;
@@ -87,6 +65,7 @@ struct nst_decoder {
     std::vector<uint8_t> makers_;                // [token] path that computed it
     std::vector<uint32_t> tokens_;
     std::vector<nst_candidate> candidates_;
+    uint32_t vocabulary_ = 0;
     uint32_t selected_ = NST_NONE;
     uint64_t computed_ = 0;
     uint64_t recomputed_ = 0;
