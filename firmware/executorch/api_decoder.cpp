@@ -1,4 +1,4 @@
-// The C functions of nestling.h that generate.
+// The C functions of nestling_decoder.h.
 #include <algorithm>
 #include <memory>
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import byref
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,22 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from language_native.tiny_decoder import CONTEXT, VOCABULARY, full_sequence_logits, generate
+from language_native.tiny_decoder import CONTEXT, SHAPE, VOCABULARY, full_sequence_logits, generate
 
 import nestling_runtime
 from nestling.elastic.families.llama import ElasticLlama
-from nestling_runtime import CancelledError, Decoder, Model, PathError, SelfSpeculation
+from nestling_runtime import (
+    CancelledError,
+    Decoder,
+    Model,
+    PathError,
+    SelfSpeculation,
+    decoder_abi,
+    native,
+)
 from nestling_runtime.session import Session
 
+CHUNK = SHAPE.chunks[0]
 EXACT = st.sampled_from(["tiny", "full"])  # both compute anew what the other has left
 
 
@@ -113,6 +123,41 @@ def test_a_session_by_hand(net: ElasticLlama, model: Model) -> None:
         session.select("full")
         with pytest.raises(nestling_runtime.EngineError, match="lacks rows"):
             session.run(tokens=np.array([[8]]))
+
+
+def test_a_session_by_hand_in_chunks(net: ElasticLlama, model: Model) -> None:
+    """A chunk that is not full, a step back, and what the session says about its caches."""
+    tokens = [5, 8, 13, 21, 34]
+    expected = full_sequence_logits(net, tokens, "full")
+    with model.session() as session:
+        growth = decoder_abi.Growth()
+
+        def state() -> tuple[int, int, int]:
+            native.call("nst_session_growth", session.handle, byref(growth))
+            return growth.position, growth.limit, growth.tokens
+
+        def run(path: str, given: list[int]) -> None:
+            suffix = "" if path == "full" else path.removeprefix("full")
+            padded = given + [0] * (CHUNK * (suffix != "") - len(given))
+            session.select(path)
+            session.tensor(f"tokens{suffix}")[:] = padded
+            if suffix:
+                session.tensor(f"row{suffix}")[:] = len(given) - 1
+            native.call("nst_session_run_tokens", session.handle, len(given))
+
+        assert state() == (0, SHAPE.rows, 0)
+        run(f"full.t{CHUNK}", tokens[:3])
+        assert state() == (3, SHAPE.rows, CHUNK)
+        np.testing.assert_allclose(session.tensor("logits")[0, 0], expected[2], atol=2e-4)
+        run("full", [60])
+        native.call("nst_session_rewind", session.handle, 3)
+        native.call("nst_session_rewind", session.handle, 10)
+        assert state() == (3, SHAPE.rows, 1)
+        for index in (3, 4):
+            run("full", [tokens[index]])
+            np.testing.assert_allclose(session.tensor("logits")[0, 0], expected[index], atol=2e-4)
+        with pytest.raises(nestling_runtime.EngineError, match="another number of tokens"):
+            native.call("nst_session_run_tokens", session.handle, 2)
 
 
 def test_a_bundle_without_a_decoder(tmp_path: Path) -> None:

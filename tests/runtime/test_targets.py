@@ -16,7 +16,7 @@ from runtime.tiny_model import BLOCKS, INPUT_UNITS, LEVELS, PATHS, Image, Lowere
 from runtime.two_targets import add_target, portable_stages
 
 import nestling_runtime
-from nestling_runtime import EngineError, Model, PathError, TargetError
+from nestling_runtime import EngineError, Model, PathError, TargetError, abi, native
 
 Eager = Callable[[Image, tuple[int, ...]], Image]
 BROKEN = "block1.w2"
@@ -103,6 +103,10 @@ def test_targets_and_stand_ins_are_told(both: Path) -> None:
                 names = [entry.name for entry in bundle.stages]
                 expected = names.index(name) if name in names else None
                 assert bundle.stand_in(index, wanted) == expected
+                if wanted in bundle.targets:
+                    number = bundle.targets.index(wanted)
+                    stand_in = native.library().nst_model_stand_in(model.handle, index, number)
+                    assert stand_in == (abi.NONE if expected is None else expected)
 
 
 def test_the_device_says_which_target_is_best(both: Path, image: Image, eager: Eager) -> None:
