@@ -6,10 +6,9 @@ text. Compute is counted in multiply-accumulates; what it is in time, the native
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +22,12 @@ from nestling.bench.language_fit import (
     some_windows,
 )
 from nestling.bench.language_plot import ColoredText
-from nestling.bench.records import Record, read_records, write_records
+from nestling.bench.language_records import (
+    STATE_SHARE,
+    LanguageResult,
+    PolicyRow,
+    SpeculationRow,
+)
 from nestling.elastic import Subnet, Supernet
 from nestling.language.bits import Windows, bits_per_byte, cut_windows, score_subnet, token_bits
 from nestling.language.corpus import KINDS, Kind, Split, load_corpus
@@ -63,71 +67,8 @@ FULL_SHARE = 0.43
 LOSS_RATIO = 1.01
 # Fitted a little inside of what is judged, so that other text stays inside too.
 _FITTED_LOSS_RATIO = 1.0 + 0.8 * (LOSS_RATIO - 1.0)
-_STATE_SHARE = 0.5
 # What needs a loop over tokens is fitted on fewer.
 _WINDOWS_LOOPED = 12
-
-
-@dataclass(frozen=True)
-class PolicyRow:
-    """One policy on the held-out text.
-
-    Attributes:
-        policy: Its name.
-        bits_per_byte: Of the text.
-        full_share: Share of tokens drawn from the full path; of routes, of whole compute.
-        gap_recovered: (loss of tiny - loss of policy) / (loss of tiny - loss of full).
-        macs: Multiply-accumulates for a token, on average.
-        detail: Parameters.
-    """
-
-    policy: str
-    bits_per_byte: float
-    full_share: float
-    gap_recovered: float
-    macs: float
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class SpeculationRow:
-    """Self-speculation on prompts of one kind.
-
-    Attributes:
-        kind: Of the prompts.
-        acceptance: Share of drafted tokens that the full path would have said.
-        tokens_per_run: Tokens for each run of the full path.
-        identical: Whether the output was the full path's greedy output, token by token.
-        mac_speedup: Of tokens, if a verification of n tokens took n times one token's work: what
-            compute alone would say; runs of many tokens are cheaper than that.
-    """
-
-    kind: Kind
-    acceptance: float
-    tokens_per_run: float
-    identical: bool
-    mac_speedup: float
-
-
-@dataclass
-class LanguageResult:
-    """All that was measured.
-
-    Attributes:
-        rows: Policies.
-        routes: Duo-LLM's three rows: random, router, oracle.
-        states: State rule -> (divergence in bits, agreement, macs for a skipped token).
-        speculation: By kind.
-        full_macs: Of a token on the full path.
-        where: What somebody needs to measure it again.
-    """
-
-    rows: list[PolicyRow] = field(default_factory=list)
-    routes: list[PolicyRow] = field(default_factory=list)
-    states: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    speculation: list[SpeculationRow] = field(default_factory=list)
-    full_macs: float = 0.0
-    where: str = ""
 
 
 class LanguageBench:
@@ -154,8 +95,6 @@ class LanguageBench:
         self.paths = list(supernet.space.named.values())
         self.names = list(supernet.space.named)
         self.tiny, self.full = 0, len(self.paths) - 1
-        self.entropy: EntropyAdaptive | None = None
-        self.confidence: ConfidenceExit | None = None
         self.table = PathTable(supernet, self.paths)
         self.costs = TokenCosts(supernet)
         self.fitting = self._windows("validation", windows)
@@ -178,6 +117,20 @@ class LanguageBench:
         sizes = token_bytes(self.tokenizer)
         return cut_windows(texts, sizes, length=LENGTH, count=count)
 
+    @cached_property
+    def entropy(self) -> EntropyAdaptive:
+        """The rolling entropy, fitted to `FULL_SHARE`."""
+        return fit_entropy_ahead(
+            self.supernet, self.fitting, self.paths, self.tiny, self.full, FULL_SHARE
+        )
+
+    @cached_property
+    def confidence(self) -> ConfidenceExit:
+        """The exit by confidence, fitted to `LOSS_RATIO`."""
+        return fit_confidence(
+            self.supernet, self.fitting, self.paths, self.tiny, self.full, _FITTED_LOSS_RATIO
+        )
+
     def measure(self) -> LanguageResult:
         """Measure everything."""
         self.measure_policies()
@@ -193,8 +146,7 @@ class LanguageBench:
             self.say(f"path {name}")
             self._follow(name, Fixed(path))
         self.say("entropy")
-        ahead = fit_entropy_ahead(supernet, self.fitting, paths, tiny, full, FULL_SHARE)
-        self.entropy = ahead
+        ahead = self.entropy
         run = self._follow(
             "entropy", ahead, f"threshold {ahead.threshold_bits:.2f} bits, window {ahead.window}"
         )
@@ -215,9 +167,8 @@ class LanguageBench:
             follow_text,
         )
         self.say("confidence")
-        confidence = fit_confidence(supernet, self.fitting, paths, tiny, full, _FITTED_LOSS_RATIO)
-        self.confidence = confidence
-        self._follow("confidence", confidence, f"threshold {confidence.thresholds[0]:.3f}")
+        threshold = self.confidence.thresholds[0]
+        self._follow("confidence", self.confidence, f"threshold {threshold:.3f}")
 
     def measure_states(self) -> None:
         """What is lost by having switched, at tokens on the full path, for every state rule."""
@@ -225,7 +176,7 @@ class LanguageBench:
         windows, supernet = self.judging, self.supernet
         space, full = supernet.space, self.paths[self.full]
         generator = torch.Generator().manual_seed(0)
-        on_full = torch.rand(windows.tokens.shape, generator=generator) < _STATE_SHARE
+        on_full = torch.rand(windows.tokens.shape, generator=generator) < STATE_SHARE
         never = score_subnet(supernet, full, windows)[1]
         narrow = space.uniform(1)
         skipped = len(full.levels) // 2 - sum(
@@ -254,7 +205,7 @@ class LanguageBench:
             )
             agreement = (logits.argmax(-1) == reference.argmax(-1)).double().mean()
             self.result.states[name] = (
-                float(divergence) / 0.6931471805599453,
+                float(divergence) / math.log(2.0),
                 float(agreement),
                 float(macs),
             )
@@ -306,7 +257,7 @@ class LanguageBench:
         draft = float(self.table.blocks[self.tiny] + self.table.head)
         for kind in KINDS:
             self.say(f"speculation, {kind}")
-            rows = [i for i, one in enumerate(self.judging.kinds) if one == kind][:prompts]
+            rows = self._rows(kind)[:prompts]
             drafted = accepted = runs = said = verified = 0
             identical = True
             for row in rows:
@@ -332,22 +283,22 @@ class LanguageBench:
                 )
             )
 
+    def _rows(self, kind: Kind) -> list[int]:
+        return [row for row, one in enumerate(self.judging.kinds) if one == kind]
+
     def prompts(self, count: int = 3, length: int = 64) -> list[list[int]]:
         """Return the beginnings of held-out texts, `count` of each kind, `length` tokens each."""
         return [
             self.judging.tokens[row, :length].tolist()
             for kind in KINDS
-            for row in [i for i, one in enumerate(self.judging.kinds) if one == kind][:count]
+            for row in self._rows(kind)[:count]
         ]
 
     def color_text(self, length: int = 600) -> list[ColoredText]:
         """Read a held-out text of each kind under `entropy`, for the picture."""
-        policy = self.entropy or fit_entropy_ahead(
-            self.supernet, self.fitting, self.paths, self.tiny, self.full, FULL_SHARE
-        )
         texts = []
         for kind in KINDS:
-            rows = [i for i, one in enumerate(self.judging.kinds) if one == kind]
+            rows = self._rows(kind)
             row = rows[len(rows) // 2]
             part = slice(row, row + 1)
             one = Windows(
@@ -356,7 +307,7 @@ class LanguageBench:
                 self.judging.sizes[part],
                 (kind,),
             )
-            run = follow_exits(self.supernet, one, self.paths, policy)
+            run = follow_exits(self.supernet, one, self.paths, self.entropy)
             pieces = [self.tokenizer.decode([token]) for token in one.targets[0].tolist()]
             on_full = (run.path[0] == self.full).tolist()
             texts.append(ColoredText(kind, pieces[:length], on_full[:length]))
@@ -383,87 +334,3 @@ class LanguageBench:
 
     def _bits_per_byte(self, bits: Tensor) -> float:
         return bits_per_byte(bits, self.judging.sizes)
-
-
-def language_records(result: LanguageResult) -> list[Record]:
-    """Return the result as records; `model` is the policy."""
-    records: list[Record] = []
-
-    def add(
-        metric: str,
-        value: float,
-        unit: str,
-        model: str,
-        baseline: float | None = None,
-        ratio: float | None = None,
-        note: str = "",
-    ) -> None:
-        where = f"{result.where}; {note}" if note else result.where
-        records.append(Record(metric, value, unit, baseline, ratio, None, model, where))
-
-    full = next(row for row in result.rows if row.policy == "full")
-    for row in [*result.rows, *result.routes]:
-        loss = row.bits_per_byte
-        add(
-            "bits_per_byte",
-            loss,
-            "bit",
-            row.policy,
-            full.bits_per_byte,
-            loss / full.bits_per_byte,
-            row.detail,
-        )
-        add("full_share", row.full_share, "1", row.policy, ratio=row.full_share, note=row.detail)
-        add(
-            "gap_recovered",
-            row.gap_recovered,
-            "1",
-            row.policy,
-            ratio=row.gap_recovered,
-            note=row.detail,
-        )
-        add(
-            "mac_speedup",
-            result.full_macs / row.macs,
-            "1",
-            row.policy,
-            result.full_macs,
-            result.full_macs / row.macs,
-            "multiply-accumulates of a token, full over policy",
-        )
-    for rule, (divergence, agreement, macs) in result.states.items():
-        note = f"tokens on full, the others ({_STATE_SHARE:.0%}) on the small path"
-        add("state_divergence", divergence, "bit", rule, note=note)
-        add("state_agreement", agreement, "1", rule, note=note)
-        add(
-            "state_macs",
-            macs,
-            "1",
-            rule,
-            result.full_macs,
-            macs / result.full_macs,
-            "multiply-accumulates of the rule for a skipped token",
-        )
-    for row_ in result.speculation:
-        model = f"speculative-{row_.kind}"
-        add("acceptance", row_.acceptance, "1", model)
-        add("tokens_per_run", row_.tokens_per_run, "1", model)
-        add("identical", float(row_.identical), "1", model)
-        add(
-            "mac_speedup",
-            row_.mac_speedup,
-            "1",
-            model,
-            ratio=row_.mac_speedup,
-            note="as if n tokens in one run took n times the work of one",
-        )
-    return records
-
-
-def merge_records(records: Sequence[Record], path: Path) -> list[Record]:
-    """Write records beside what the file holds of other metrics or models; return all."""
-    ours = {(record.metric, record.model) for record in records}
-    kept = read_records(path) if path.exists() else []
-    merged = [one for one in kept if (one.metric, one.model) not in ours] + list(records)
-    write_records(merged, path)
-    return merged

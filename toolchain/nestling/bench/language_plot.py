@@ -13,7 +13,7 @@ from nestling.bench.picture import Dot, label_dots, picture_style, save_picture
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from nestling.bench.language import LanguageResult
+    from nestling.bench.language_records import LanguageResult
 
 _SMALL = "#dfe9ee"
 _LARGE = "#f2b48c"

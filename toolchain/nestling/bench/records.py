@@ -130,5 +130,23 @@ def write_records(records: Iterable[Record], path: Path) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote."""
-    return [Record(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
+    """Read what `write_records` wrote.
+
+    Raises:
+        NestlingError: The file holds something else.
+    """
+    try:
+        return [Record(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
+    except (TypeError, ValueError) as error:
+        raise NestlingError(f"{path} holds no records", hint="remove it") from error
+
+
+def merge_records(records: Sequence[Record], path: Path) -> None:
+    """Write records beside what the file holds of other metrics or models.
+
+    Raises:
+        NestlingError: The file holds something else, or cannot be written.
+    """
+    ours = {(record.metric, record.model) for record in records}
+    kept = read_records(path) if path.exists() else []
+    write_records([one for one in kept if (one.metric, one.model) not in ours] + [*records], path)
