@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,9 @@ from nestling.bench.records import Record, missing_record
 from nestling.errors import NestlingError
 
 if TYPE_CHECKING:
+    from nestling.bench.demo import Advance
     from nestling.bench.targets import Subject
 
-Advance = Callable[[int, int, str], None]
 OWN = "xnnpack"
 OWN_SCHEME = "fp32"
 METRICS = ("mix_top1", "mix_relative", "mix_bytes_ratio")

@@ -10,19 +10,25 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nestling.bench.demo import train_network
+from nestling.bench.demo import Advance, Bar, train_network
 from nestling.bench.models import build_mobilenet_v2
-from nestling.bench.records import Record, describe_machine, missing_record, write_records
+from nestling.bench.records import (
+    Record,
+    describe_machine,
+    missing_record,
+    read_records,
+    write_records,
+)
 from nestling.bench.runner import Runner
 from nestling.bench.samples import noise_samples, recipe_samples
 from nestling.bench.stage_chain import StageChain
+from nestling.bench.target_grain import measure_grains
 from nestling.bench.target_mix import MIXES, measure_mixes
 from nestling.errors import ExportError, ModelError, NestlingError, TargetError
 from nestling_runtime.bundle import Bundle
@@ -39,12 +45,6 @@ IMAGES = 100
 NOISE_SAMPLES = 2
 OTHER_DEMOS = {"cortex-m": "see `nestling demo-devices`"}
 """Families that have a demo of their own."""
-
-GRAIN_ROUNDS = 30
-"""Alternating bursts of runs in which block grain is held against layer grain."""
-
-Advance = Callable[[int, int, str], None]
-Bar = Callable[[str], AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def run_targets_demo(
         if any(target.name == "xnnpack" for target in chosen):
             say(f"{network}: block grain against layer grain")
             with bar(f"{network} grains") as advance:
-                _keep_record(_grain_record(subject, out / network, jobs, advance), out / network)
+                grains = measure_grains(subject, out / network, jobs, advance)
+            write_records([grains], out / network / "grains.json")
         if subject.trained and any(mix.target == t.name for t in chosen for mix in MIXES):
             say(f"{network}: paths over two targets")
             with bar(f"{network} two targets") as advance:
@@ -354,53 +355,9 @@ def _figures(bundle: Path) -> dict[str, float]:
     return figures
 
 
-def _grain_record(subject: Subject, folder: Path, jobs: int, advance: Advance) -> Record:
-    """Hold block grain against layer grain on XNNPACK: the time of the full path, in turns."""
-    from nestling.export import export_bundle
-
-    runners = []
-    for grain in ("layer", "block"):
-        bundle = folder / f"xnnpack-{grain}.nest"
-        export_bundle(
-            subject.supernet,
-            bundle,
-            grain=grain,
-            fused=False,
-            jobs=jobs,
-            progress=advance,
-            name=subject.name,
-        )
-        runners.append(Runner.open(bundle))
-    times: tuple[list[float], list[float]] = ([], [])
-    try:
-        for runner in runners:
-            runner.select("full", mode="chain")
-            runner.run(subject.inputs[0])
-        for _ in range(GRAIN_ROUNDS):
-            for runner, kept in zip(runners, times, strict=True):
-                burst = []
-                for _ in range(5):
-                    runner.run(subject.inputs[0])
-                    burst.append(runner.last_run_us)
-                kept.append(min(burst))
-    finally:
-        for runner in runners:
-            runner.close()
-    ratios = [block / layer for layer, block in zip(*times, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    where = f"full path as a chain, fp32, bursts in turns; {describe_machine(1)}"
-    layer_us = statistics.median(times[0])
-    label = f"{subject.name} xnnpack fp32"
-    return Record("block_grain_ratio", middle, "1", layer_us, middle, high - low, label, where)
-
-
 def _keep(result: TargetResult, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-
-
-def _keep_record(record: Record, folder: Path) -> None:
-    write_records([record], folder / "grains.json")
 
 
 def _read_results(out: Path) -> list[TargetResult]:
@@ -409,7 +366,5 @@ def _read_results(out: Path) -> list[TargetResult]:
 
 
 def _read_records(out: Path) -> list[Record]:
-    from nestling.bench.records import read_records
-
     files = [out / network / f"{kind}.json" for network in NETWORKS for kind in ("grains", "mixes")]
     return [record for file in files if file.exists() for record in read_records(file)]
