@@ -3,7 +3,8 @@
 Beside this file: `supernet.pt` in half precision, `tokenizer.json`, and the log of the run that
 made them, `train.jsonl`. `scripts/train_lm.py` makes them anew. (The run that is kept was resumed
 twice with other settings, as its log says: for 200 steps the core's exit learned mostly from tokens
-that it was sure of. That made it surer, not better, and is gone.)
+that it was sure of. That made it surer, not better, and is gone. `seconds` in `report.json` are
+those of the last part, of 450 steps.)
 
 The first two layers are the core: small, the same on every path, with an exit behind them (`tiny`).
 The four layers above hold most of the weights, at three widths. A path that goes on from the core
