@@ -10,11 +10,11 @@ from nestling.bundle.manifest import Note
 from nestling.bundle.writer import BundleBuilder
 from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.subnet import Subnet
-from nestling.packing import constant_key
+from nestling.packing import add_constants, level_section
 from nestling.partition.decoder import DecoderCut, DecoderShape, chain_macs, cut_decoder
-from nestling.quantize.schemes import Scheme, get_scheme
+from nestling.quantize.schemes import get_scheme
 from nestling.targets.dtypes import TORCH_DTYPES
-from nestling.targets.lowered import SYMBOL_PREFIX_LENGTH, LoweredProgram
+from nestling.targets.lowered import LoweredProgram
 from nestling.targets.pool import Job, Progress, lower_all
 
 TOKENIZER_SECTION = "tokenizer.json"
@@ -90,7 +90,7 @@ def export_decoder(
     builder = BundleBuilder(
         name=name or out_path.stem, scheme=chosen.name, family=supernet.family, meta=notes
     )
-    packer = _Packer(builder, supernet, pieces, chosen)
+    packer = _Packer(builder, supernet, pieces)
     for stage, program in programs.items():
         packer.add_stage(stage, program)
     for path in pieces.paths:
@@ -111,16 +111,14 @@ def export_decoder(
 class _Packer:
     """Adds stages and paths to a builder."""
 
-    def __init__(
-        self, builder: BundleBuilder, supernet: ElasticLlama, pieces: DecoderCut, scheme: Scheme
-    ) -> None:
+    def __init__(self, builder: BundleBuilder, supernet: ElasticLlama, pieces: DecoderCut) -> None:
         self.builder = builder
         self.supernet = supernet
         self.pieces = pieces
         self._stages: dict[str, int] = {}
         self._sizes: dict[str, dict[str, int]] = {}
         for level in range(1, supernet.space.levels + 1):
-            builder.add_section(_section(level), "blob", level)
+            builder.add_section(level_section(level), "blob", level)
         self._slots: dict[str, int] = {}
         for name, slot in pieces.slots.items():
             self._slots[name] = builder.add_slot(
@@ -134,26 +132,14 @@ class _Packer:
             name: builder.add_position(name, layer, required)
             for name, (layer, required) in pieces.positions.items()
         }
-        self._homes: dict[str, str] = {}
+        self._homes: dict[bytes, str] = {}
 
     def add_stage(self, name: str, program: LoweredProgram) -> None:
         """Add a lowered stage."""
         stage = self.pieces.stages[name]
-        bindings = []
-        sizes = self._sizes[name] = {}
-        for asked, constant in program.constants.items():
-            layout = constant.layout
-            key = constant_key(constant.data, layout)
-            index = self.builder.add_constant(
-                self._homes.setdefault(key, _section(stage.level)),
-                key,
-                constant.data,
-                dtype=None if layout is None else layout.dtype,
-                shape=None if layout is None else layout.shape,
-                dim_order=None if layout is None else layout.dim_order,
-            )
-            bindings.append((asked if layout is not None else asked[:SYMBOL_PREFIX_LENGTH], index))
-            sizes[key] = len(constant.data)
+        bindings, self._sizes[name] = add_constants(
+            self.builder, program, level_section(stage.level), self._homes
+        )
         self._stages[name] = self.builder.add_stage(
             name,
             program=self.builder.add_program(program.program, packed=True),
@@ -182,7 +168,3 @@ class _Packer:
             weight_bytes=sum(sizes.values()),
             quality=quality,
         )
-
-
-def _section(level: int) -> str:
-    return "core" if level == 1 else f"level{level}"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from nestling.bundle.manifest import TARGET_MARK
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
 from nestling.errors import ExportError
-from nestling.packing import TARGET_MARK, PackReport, PathPlan, pack
+from nestling.packing import PackReport, PathPlan, pack
 from nestling.partition.blocks import cut_blocks
 from nestling.partition.calibrate import Samples, record_inputs
 from nestling.partition.cut import Cut, StageCut, StageKey, cut
@@ -22,6 +23,7 @@ from nestling.partition.whole import cut_paths
 from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import Scheme, get_scheme
 from nestling.targets.description import Grain
+from nestling.targets.half_precision import whole_in_half_precision
 from nestling.targets.pool import Job, Progress, StaticJob, lower_whole_all, quantize_all
 from nestling.targets.registry import get_target
 from nestling.targets.target import LoweredStages, Target, Work
@@ -138,18 +140,18 @@ def export_bundle(
         own = schemes[compiler.name]
         lowered[compiler.name] = compiler.lower(
             Work(
-                supernet,
-                cuts[own.name],
-                own,
-                calibration or (),
-                {plan.name: plan.chain for plan in plans_by_scheme[own.name]},
-                fused,
-                jobs,
-                cache_dir,
-                progress,
-                folder,
-                grain,
-                values[compiler.name],
+                supernet=supernet,
+                pieces=cuts[own.name],
+                scheme=own,
+                calibration=calibration or (),
+                chains={plan.name: plan.chain for plan in plans_by_scheme[own.name]},
+                fused=fused,
+                jobs=jobs,
+                cache_dir=cache_dir,
+                progress=progress,
+                reference_dir=folder,
+                grain=grain,
+                options=values[compiler.name],
             )
         )
     report = pack(
@@ -196,7 +198,9 @@ def lower_dense(
     chosen = get_scheme(scheme)
     dense: dict[str, nn.Module] = {n: supernet.dense(s).eval() for n, s in subnets.items()}
     inputs = tuple(supernet.example_inputs())
-    if chosen.activations == "dynamic":
+    if chosen.name == "fp16":
+        dense = {n: whole_in_half_precision(m) for n, m in dense.items()}
+    elif chosen.activations == "dynamic":
         dense = {n: quantize_linears(m, chosen, chosen.full_bits) for n, m in dense.items()}
     elif chosen.activations == "static":
         samples: Samples = record_inputs(supernet, calibration or ())[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nestling.bundle.layout import content_digest
-from nestling.bundle.manifest import Note
+from nestling.bundle.manifest import TARGET_MARK, Note
 from nestling.bundle.writer import BundleBuilder
 from nestling.elastic.subnet import Subnet
 from nestling.elastic.supernet import Supernet
@@ -23,9 +23,6 @@ PROGRAM_SECTION = "programs"
 
 UNSHARED_SECTION = "fused"
 """Blob of constants that only fused programs use; empty when the compiler folded nothing anew."""
-
-TARGET_MARK = "@"
-"""Stands between the name of a stage or section and its target, where that is not the bundle's."""
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a constant's hash that serve as its key."""
@@ -189,13 +186,14 @@ class _Packer:
     def add_block_stage(self, key: StageKey, program: LoweredProgram) -> None:
         """Add one stage of the chain, by the key of the bundle's own target."""
         cut = self.pieces.stages[key]
+        bindings, sizes = self._bind(program, self._section(key.level, key.bits))
         index = self.builder.add_stage(
             f"{cut.name}{self._suffix}",
             program=self._add_program(program),
             first=key.position,
             inputs=[self._slots[name] for name in self._wires.reads[key]],
             outputs=[self._slots[name] for name in self._wires.writes[key]],
-            bindings=self._bind(program, self._section(key.level, key.bits)),
+            bindings=bindings,
             level=key.level,
             bits=self._bits[key.bits],
             macs=cut.macs,
@@ -204,14 +202,12 @@ class _Packer:
         if self._target != self.builder.target:
             return
         self.stages[key] = index
-        self._sizes[key] = {
-            constant_key(data.data, data.layout): len(data.data)
-            for data in program.constants.values()
-        }
+        self._sizes[key] = sizes
 
     def add_fused_stage(self, plan: PathPlan, program: LoweredProgram) -> int:
         """Add the stage that runs a whole path; return its index."""
         ends = self.pieces.ends
+        bindings, _ = self._bind(program, f"{UNSHARED_SECTION}{self._suffix}")
         return self.builder.add_stage(
             f"path.{plan.name}{self._suffix}",
             program=self._add_program(program),
@@ -219,7 +215,7 @@ class _Packer:
             last=len(self.pieces.positions) - 1,
             inputs=[self._slots[name] for name in ends.inputs],
             outputs=[self._slots[ends.output_name]],
-            bindings=self._bind(program, f"{UNSHARED_SECTION}{self._suffix}"),
+            bindings=bindings,
             level=max(plan.subnet.levels),
             bits=self._bits[plan.bits],
             macs=sum(self.pieces.stages[key].macs for key in plan.chain),
@@ -242,30 +238,15 @@ class _Packer:
             sizes.update(self._sizes[key])
         return sum(sizes.values())
 
-    def _bind(self, program: LoweredProgram, section: str) -> list[tuple[str, int]]:
-        """Add a program's constants; return by which name or symbol it asks for each."""
-        bindings = []
-        for name, constant in program.constants.items():
-            layout = constant.layout
-            key = constant_key(constant.data, layout)
-            # By bytes, not by key: a kernel and a delegate may want the same bytes.
-            home = self._homes.setdefault(content_digest(constant.data), section)
-            index = self.builder.add_constant(
-                home,
-                key,
-                constant.data,
-                dtype=None if layout is None else layout.dtype,
-                shape=None if layout is None else layout.shape,
-                dim_order=None if layout is None else layout.dim_order,
-            )
-            bindings.append((name if layout is not None else name[:SYMBOL_PREFIX_LENGTH], index))
-        return bindings
+    def _bind(
+        self, program: LoweredProgram, section: str
+    ) -> tuple[list[tuple[str, int]], dict[str, int]]:
+        return add_constants(self.builder, program, section, self._homes)
 
     def _section(self, level: int, bits: int) -> str:
         """Name of the blob that ``level`` adds, the lower nibbles in blobs of their own."""
-        name = "core" if level == 1 else f"level{level}"
         low = "" if bits == self.scheme.levels[0] else ".low"
-        return f"{name}{low}{self._suffix}"
+        return f"{level_section(level)}{low}{self._suffix}"
 
 
 def _check_same_slots(own: str, pieces: Cut, target: str, others: Cut) -> None:
@@ -302,6 +283,43 @@ def _merge_notes(
             stage = max((n for n in names if note.startswith(f"{n}.")), key=len, default=note)
             notes[f"{stage}{suffix}{note[len(stage) :]}"] = value
     return notes
+
+
+def level_section(level: int) -> str:
+    """Name of the blob that a level adds."""
+    return "core" if level == 1 else f"level{level}"
+
+
+def add_constants(
+    builder: BundleBuilder, program: LoweredProgram, section: str, homes: dict[bytes, str]
+) -> tuple[list[tuple[str, int]], dict[str, int]]:
+    """Add a program's constants to a bundle.
+
+    Args:
+        builder: of the bundle.
+        program: whose constants.
+        section: for those that the bundle does not have yet.
+        homes: digest of a constant -> section that it lies in; grows.
+
+    Returns:
+        By which name or symbol the program asks for each constant, and their bytes by key.
+    """
+    bindings, sizes = [], {}
+    for name, constant in program.constants.items():
+        layout = constant.layout
+        key = constant_key(constant.data, layout)
+        index = builder.add_constant(
+            # By bytes, not by key: a kernel and a delegate may want the same bytes.
+            homes.setdefault(content_digest(constant.data), section),
+            key,
+            constant.data,
+            dtype=None if layout is None else layout.dtype,
+            shape=None if layout is None else layout.shape,
+            dim_order=None if layout is None else layout.dim_order,
+        )
+        bindings.append((name if layout is not None else name[:SYMBOL_PREFIX_LENGTH], index))
+        sizes[key] = len(constant.data)
+    return bindings, sizes
 
 
 def constant_key(data: bytes, layout: TensorLayout | None) -> str:

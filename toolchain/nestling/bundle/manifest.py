@@ -19,6 +19,9 @@ from nestling.errors import BundleError
 
 FORMAT_VERSION = 2
 """The newest; a bundle is written in the oldest that can say what it says."""
+TARGET_MARK = "@"
+"""Stands between the name of a stage or section and its target, where that is not the bundle's."""
+
 MAGIC = b"\x89NEST\r\n\x1a"
 PREFIX_BYTES = 64
 SIGNATURE_BYTES = 84

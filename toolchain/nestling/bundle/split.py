@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestling.bundle.manifest import Note
+from nestling.bundle.manifest import TARGET_MARK, Note
 from nestling.bundle.writer import BundleBuilder
 from nestling.errors import PathError, TargetError
 from nestling_runtime.bundle import Bundle
-
-TARGET_MARK = "@"
-"""Stands between the name of a stage and its target, where that is not the bundle's own."""
 
 
 @dataclass(frozen=True)

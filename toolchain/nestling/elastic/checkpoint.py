@@ -108,12 +108,12 @@ def build(config: dict[str, Any] | None) -> Supernet:
 
 def _state(supernet: Supernet, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
     """Return the weights on the CPU; those that are one tensor (tied) stay one."""
-    converted: dict[int, torch.Tensor] = {}
+    converted: dict[tuple[int, torch.Size], torch.Tensor] = {}
     state = {}
     for name, tensor in supernet.state_dict().items():
         value = tensor.detach().cpu()
         if dtype is not None and value.is_floating_point():
-            value = converted.setdefault(tensor.data_ptr(), value.to(dtype))
+            value = converted.setdefault((tensor.data_ptr(), tensor.shape), value.to(dtype))
         state[name] = value
     return state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from nestling.partition.modules import BlockStage
 from nestling.partition.wires import Position, Wires
 from nestling.quantize.dynamic import quantize_linears, require_linears
 from nestling.quantize.schemes import Scheme
+
+_Supernet = TypeVar("_Supernet", bound=Supernet)
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def cut(supernet: Supernet, scheme: Scheme) -> Cut:
         streams = [x]
         for position, block in enumerate(supernet.chain, 1):
             for level in range(1, len(block.widths) + 1):
-                module = _block_stage(block, level)
+                module = block_stage(block, level)
                 maker.add(position, level, f"{block.name}.w{level}", module, (x, *context))
             block.level = len(block.widths)
             x = block(x, *context)
@@ -175,7 +178,7 @@ def cut(supernet: Supernet, scheme: Scheme) -> Cut:
     )
 
 
-def plain_supernet(supernet: Supernet, scheme: Scheme) -> Supernet:
+def plain_supernet(supernet: _Supernet, scheme: Scheme) -> _Supernet:
     """Return a copy to cut up.
 
     Raises:
@@ -206,7 +209,12 @@ def no_levels(block: ElasticBlock, error: NotImplementedError) -> ModelError:
     )
 
 
-def _block_stage(block: ElasticBlock, level: int) -> BlockStage:
+def block_stage(block: ElasticBlock, level: int) -> BlockStage:
+    """Return a block at a level as a module of its own.
+
+    Raises:
+        ModelError: the block is not made of levels; names it.
+    """
     try:
         return BlockStage(
             block.prepare(),

@@ -26,6 +26,7 @@ from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.llama import DecoderHead, DecoderStem, ElasticLlama
 from nestling.elastic.subnet import Subnet
 from nestling.errors import ModelError
+from nestling.partition.cut import block_stage, plain_supernet
 from nestling.partition.decoder_modules import (
     AttentionStage,
     EmbedStage,
@@ -35,7 +36,6 @@ from nestling.partition.decoder_modules import (
     RotaryRows,
     TakeStage,
 )
-from nestling.partition.modules import BlockStage
 from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import Scheme
 
@@ -56,15 +56,17 @@ class DecoderShape:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        if self.context < 2 or list(self.chunks) != sorted(set(self.chunks)) or self.sizes[0] != 1:
-            raise ModelError("chunks must ascend from 2", actual=(self.context, self.chunks))
+        if self.context < 2:
+            raise ModelError("a context has two tokens at least", actual=self.context)
+        if list(self.chunks) != sorted(set(self.chunks)) or min(self.chunks, default=0) < 2:
+            raise ModelError("chunks must ascend from 2", actual=self.chunks)
         if self.verify not in self.chunks:
             raise ModelError("verify must be a chunk", expected=self.chunks, actual=self.verify)
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """All sizes of a run, 1 first."""
-        return (1, *self.chunks) if 1 not in self.chunks else ()
+        return (1, *self.chunks)
 
     @property
     def rows(self) -> int:
@@ -170,6 +172,7 @@ def cut_decoder(
     named = dict(paths or supernet.space.named)
     for subnet in named.values():
         supernet.space.check(subnet)
+    supernet = plain_supernet(supernet, scheme)
     with torch.no_grad():
         return _Cutter(supernet, scheme, shape or DecoderShape(), named).cut()
 
@@ -324,13 +327,7 @@ class _Cutter:
                     inputs = (stream, *rotary)
                     self._add(f"{block.name}.fill{end}", fill, inputs, rows, block.name)
             else:
-                stage = BlockStage(
-                    block.prepare(),
-                    [block.part(k) for k in range(1, level + 1)],
-                    block.finish(level),
-                    block.post,
-                    residual=block.residual,
-                )
+                stage = block_stage(block, level)
                 self._add(name, stage, (stream,), (stream,), block.name, level=level)
 
     def _add(
@@ -343,7 +340,7 @@ class _Cutter:
         last: str | None = None,
         level: int = 1,
     ) -> None:
-        module = module.eval().requires_grad_(False)
+        module = module.eval()
         example = tuple(self.out.slots[slot].example for slot in inputs)
         with FlopCounterMode(display=False) as counter:
             module(*example)

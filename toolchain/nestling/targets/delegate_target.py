@@ -23,7 +23,6 @@ from nestling.bundle.manifest import Note
 from nestling.errors import ExportError
 from nestling.partition.calibrate import Samples, record_stage_inputs
 from nestling.partition.cut import StageKey
-from nestling.partition.modules import FusedPath
 from nestling.targets.cache import LoweringCache, cache_key, source_digest
 from nestling.targets.eager import SUFFIX
 from nestling.targets.lowered import LoweredProgram
@@ -148,43 +147,21 @@ class DelegateTarget(Target):
         )
 
     def _jobs(self, work: Work) -> dict[StageKey | str, StageJob]:
-        stages = work.pieces.stages
-        modules = self.quantized_modules(work)
         samples = self.stage_samples(work)
-        jobs: dict[StageKey | str, StageJob] = {}
-        fuses = work.fused and self.fuses_paths and work.grain == "layer"
-        for name, chain in (work.chains if fuses else {}).items():
-            # largest jobs first, so that no process idles at the end
-            stem, *blocks, head = (modules[key] for key in chain)
-            fused = FusedPath(stem, blocks, head).eval()
-            first = chain[0]
-            jobs[name] = self._job(
-                work, f"path.{name}", fused, stages[first].example_inputs, samples[first]
+        jobs = work.make_jobs(self.quantized_modules(work), fused=self.fuses_paths)
+        return {
+            key: StageJob(
+                job.name,
+                job.module,
+                job.example_inputs,
+                samples[work.chains[key][0] if isinstance(key, str) else key],
+                self.name,
+                work.scheme.name,
+                dict(work.options),
+                work.reference_dir is not None,
             )
-        for key, stage in stages.items():
-            jobs[key] = self._job(
-                work, stage.name, modules[key], stage.example_inputs, samples[key]
-            )
-        return jobs
-
-    def _job(
-        self,
-        work: Work,
-        name: str,
-        module: nn.Module,
-        example_inputs: tuple[Tensor, ...],
-        samples: Samples,
-    ) -> StageJob:
-        return StageJob(
-            name,
-            module,
-            example_inputs,
-            samples,
-            self.name,
-            work.scheme.name,
-            dict(work.options),
-            work.reference_dir is not None,
-        )
+            for key, job in jobs.items()
+        }
 
     def _keep_references(
         self,

@@ -54,6 +54,11 @@ class HalfHead(nn.Module):
         return _as(torch.float32, output)
 
 
+def whole_in_half_precision(module: nn.Module) -> nn.Module:
+    """Return a whole model, which takes and gives float32, with everything inside in half."""
+    return HalfHead(HalfStem(copy.deepcopy(module).half())).eval()
+
+
 def in_half_precision(pieces: Cut) -> Cut:
     """Return the pieces with weights, arithmetic and the tensors between them in half precision.
 

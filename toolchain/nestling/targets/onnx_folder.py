@@ -158,13 +158,12 @@ def export_onnx(
     from nestling.partition.cut import cut
     from nestling.quantize.schemes import get_scheme
     from nestling.targets.onnx_stages import OnnxTarget
-    from nestling.targets.registry import describe_target
+    from nestling.targets.registry import get_target
     from nestling.targets.target import Work
 
     chosen = get_scheme(scheme)
-    description = describe_target("onnx")
-    description.require("export")
-    compiler = OnnxTarget(description)
+    compiler = get_target("onnx")
+    assert isinstance(compiler, OnnxTarget)
     compiler.check(chosen)
     if chosen.needs_calibration and not calibration:
         raise ExportError(
@@ -178,7 +177,15 @@ def export_onnx(
         supernet.space.check(subnet)
         chains[path] = pieces.chain(subnet, chosen.full_bits)
     work = Work(
-        supernet, pieces, chosen, calibration or (), chains, True, jobs, cache_dir, progress
+        supernet=supernet,
+        pieces=pieces,
+        scheme=chosen,
+        calibration=calibration or (),
+        chains=chains,
+        fused=True,
+        jobs=jobs,
+        cache_dir=cache_dir,
+        progress=progress,
     )
     programs = compiler.lower(work).programs if stages else compiler.lower_paths(work)
     models = {f"{path}.onnx": programs[path] for path in chains}

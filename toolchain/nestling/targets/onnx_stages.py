@@ -19,7 +19,6 @@ from torch.export import ExportedProgram, export
 
 from nestling.errors import EngineError, TargetError, first_line
 from nestling.partition.cut import StageKey
-from nestling.partition.modules import FusedPath
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.onnx_convert import OPSET, lower
@@ -69,14 +68,9 @@ class OnnxTarget(Target):
 
     def lower(self, work: Work) -> LoweredStages:
         """Lower all stages, and the named paths in one piece where that is asked for."""
-        modules = quantize_stages(work)
-        # At block grain a path in one piece would be made of other blocks than its stages.
-        fused = work.fused and work.grain == "layer"
-        paths = _path_jobs(work, modules) if fused else {}
-        stages = _stage_jobs(work, modules)
-        programs = _lower_all(work, {**paths, **stages})
+        jobs = _make_jobs(work, quantize_stages(work))
+        programs = _lower_all(work, jobs)
         if work.reference_dir is not None:
-            jobs = {**paths, **stages}
             write_models(
                 work.reference_dir,
                 {f"{jobs[key].name}.onnx": program for key, program in programs.items()},
@@ -92,7 +86,8 @@ class OnnxTarget(Target):
         used = {key for chain in work.chains.values() for key in chain}
         stages = {key: stage for key, stage in work.pieces.stages.items() if key in used}
         work = replace(work, pieces=replace(work.pieces, stages=stages))
-        return _lower_all(work, _path_jobs(work, quantize_stages(work)))
+        jobs = _make_jobs(work, quantize_stages(work))
+        return _lower_all(work, {key: job for key, job in jobs.items() if isinstance(key, str)})
 
     def open(self, reference_dir: Path) -> AbstractContextManager[StageRunner]:
         """Run models with onnxruntime, one thread.
@@ -158,28 +153,18 @@ class OnnxRunner:
         return self._sessions[stage]
 
 
-def _path_jobs(work: Work, modules: Mapping[StageKey, nn.Module]) -> dict[StageKey | str, OnnxJob]:
-    jobs: dict[StageKey | str, OnnxJob] = {}
-    for name, chain in work.chains.items():
-        stem, *blocks, head = (modules[key] for key in chain)
-        jobs[name] = OnnxJob(
-            name,
-            FusedPath(stem, blocks, head).eval(),
-            work.pieces.stages[chain[0]].example_inputs,
-            work.supernet.input_names,
-            (work.supernet.output_name,),
-        )
-    return jobs
-
-
-def _stage_jobs(work: Work, modules: Mapping[StageKey, nn.Module]) -> dict[StageKey | str, OnnxJob]:
+def _make_jobs(work: Work, modules: Mapping[StageKey, nn.Module]) -> dict[StageKey | str, OnnxJob]:
     wires = work.pieces.wires()
     jobs: dict[StageKey | str, OnnxJob] = {}
-    for key, stage in work.pieces.stages.items():
-        reads = wires.reads[key]
-        # A model cannot give a tensor the name of one that it takes, as a stage may with a slot.
-        writes = tuple(name + OUTPUT_SUFFIX * (name in reads) for name in wires.writes[key])
-        jobs[key] = OnnxJob(stage.name, modules[key], stage.example_inputs, reads, writes)
+    for key, job in work.make_jobs(modules).items():
+        if isinstance(key, str):
+            name, reads = key, work.supernet.input_names
+            writes: tuple[str, ...] = (work.supernet.output_name,)
+        else:
+            name, reads = job.name, wires.reads[key]
+            # A model's outputs cannot have the names of inputs, as a stage's slots can.
+            writes = tuple(slot + OUTPUT_SUFFIX * (slot in reads) for slot in wires.writes[key])
+        jobs[key] = OnnxJob(name, job.module, job.example_inputs, reads, writes)
     return jobs
 
 

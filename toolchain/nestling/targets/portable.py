@@ -7,8 +7,6 @@ from pathlib import Path
 
 from executorch.exir import to_edge_transform_and_lower
 
-from nestling.partition.cut import StageKey
-from nestling.partition.modules import FusedPath
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.emit import emit
 from nestling.targets.lowered import LoweredProgram
@@ -26,24 +24,12 @@ class PortableTarget(Target):
 
     def lower(self, work: Work) -> LoweredStages:
         """Lower all stages, and the named paths in one piece where that is asked for."""
-        stages = work.pieces.stages
-        keys: list[StageKey | str] = []
-        jobs: list[Job] = []
-        # At block grain a path in one piece would be made of other blocks than its stages.
-        fused_paths = work.chains if work.fused and work.grain == "layer" else {}
-        for name, chain in fused_paths.items():
-            stem, *blocks, head = (stages[key].module for key in chain)
-            keys.append(name)
-            jobs.append(
-                Job(f"path {name}", FusedPath(stem, blocks, head), stages[chain[0]].example_inputs)
-            )
-        for key, stage in stages.items():
-            keys.append(key)
-            jobs.append(Job(stage.name, stage.module, stage.example_inputs))
-        cache_dir = str(work.cache_dir or "")
-        lowered = run_jobs(_lower, jobs, cache_dir, work.jobs, work.progress)
+        jobs = work.make_jobs({key: stage.module for key, stage in work.pieces.stages.items()})
+        lowered = run_jobs(
+            _lower, list(jobs.values()), str(work.cache_dir or ""), work.jobs, work.progress
+        )
         programs = map(LoweredProgram.from_bytes, lowered)
-        return LoweredStages(dict(zip(keys, programs, strict=True)), work.pieces)
+        return LoweredStages(dict(zip(jobs, programs, strict=True)), work.pieces)
 
 
 def _lower(packed: bytes, cache_dir: str) -> bytes:

@@ -22,16 +22,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nestling.bundle.manifest import Note
 from nestling.elastic.supernet import Supernet
 from nestling.errors import TargetError
 from nestling.partition.cut import Cut, StageKey
+from nestling.partition.modules import FusedPath
 from nestling.quantize.schemes import Scheme
 from nestling.targets.description import Grain, TargetDescription
 from nestling.targets.lowered import LoweredProgram
-from nestling.targets.pool import Progress
+from nestling.targets.pool import Job, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,6 +71,28 @@ class Work:
     reference_dir: Path | None = None
     grain: Grain = "layer"
     options: Mapping[str, str] = field(default_factory=dict)
+
+    def make_jobs(
+        self, modules: Mapping[StageKey, nn.Module], *, fused: bool = True
+    ) -> dict[StageKey | str, Job]:
+        """Return what is to be lowered: named paths in one piece, then stages.
+
+        Args:
+            modules: of all stages, as the target quantised them.
+            fused: whether the target lowers paths in one piece. At block grain none does: they
+                would be made of other blocks than the stages.
+        """
+        jobs: dict[StageKey | str, Job] = {}
+        stages = self.pieces.stages
+        # Largest jobs first, so that no process idles at the end.
+        for name, chain in self.chains.items() if self.fused and fused else ():
+            if self.grain == "layer":
+                stem, *blocks, head = (modules[key] for key in chain)
+                whole = FusedPath(stem, blocks, head).eval()
+                jobs[name] = Job(f"path.{name}", whole, stages[chain[0]].example_inputs)
+        for key, stage in stages.items():
+            jobs[key] = Job(stage.name, modules[key], stage.example_inputs)
+        return jobs
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from torch import nn
 
 from nestling.partition.calibrate import record_stage_inputs
 from nestling.partition.cut import StageKey
-from nestling.partition.modules import FusedPath
 from nestling.targets.half_precision import in_half_precision
 from nestling.targets.memory_order import keep_channels_innermost
-from nestling.targets.pool import Job, StaticJob, lower_all, quantize_all
+from nestling.targets.pool import StaticJob, lower_all, quantize_all
 from nestling.targets.target import LoweredStages, Target, Work
 
 
@@ -25,24 +24,14 @@ class XnnpackTarget(Target):
             pieces = in_half_precision(pieces)
         work = replace(work, pieces=pieces)
         modules = quantize_stages(work)
-        keys: list[StageKey | str] = []
-        jobs: list[Job] = []
-        stages = work.pieces.stages
-        # At block grain a path in one piece would be made of other blocks than its stages.
-        fused_paths = work.chains if work.fused and work.grain == "layer" else {}
-        for name, chain in fused_paths.items():
-            # largest jobs first, so that no process idles at the end
-            stem, *blocks, head = (modules[key] for key in chain)
-            fused = FusedPath(stem, blocks, head).eval()
-            keys.append(name)
-            jobs.append(Job(f"path {name}", fused, stages[chain[0]].example_inputs))
-        for key, stage in stages.items():
-            keys.append(key)
-            jobs.append(Job(stage.name, modules[key], stage.example_inputs))
+        jobs = work.make_jobs(modules)
         lowered = lower_all(
-            jobs, processes=work.jobs, cache_dir=work.cache_dir, progress=work.progress
+            list(jobs.values()),
+            processes=work.jobs,
+            cache_dir=work.cache_dir,
+            progress=work.progress,
         )
-        return LoweredStages(dict(zip(keys, lowered, strict=True)), work.pieces)
+        return LoweredStages(dict(zip(jobs, lowered, strict=True)), work.pieces)
 
 
 def quantize_stages(work: Work) -> dict[StageKey, nn.Module]:
