@@ -105,6 +105,18 @@ class Encoder(nn.Module):
         return self.last(self.layers(self.first(x)).mean(1))
 
 
+class Mixing(nn.Module):
+    """An encoder whose answers depend on the other examples of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.encoder(x)
+        return y * y.sum(0, keepdim=True)
+
+
 class UNet(nn.Module):
     """Two residual blocks with a connection around the second."""
 
@@ -193,10 +205,15 @@ def build_unet() -> Network:
     return _network(UNet(), (torch.randn(2, 1, 4, 4),), ("x",))
 
 
+def build_mixing() -> Network:
+    return _network(Mixing(), (torch.randn(2, 5, 6),), ("x",))
+
+
 BUILDERS: dict[str, Callable[[], Network]] = {
     "bert": build_bert,
     "cnn": build_cnn,
     "encoder": build_encoder,
+    "mixing": build_mixing,
     "resnet": build_resnet,
     "unet": build_unet,
     "vit": build_vit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from cli.calls import call, sentence
@@ -89,6 +90,17 @@ def test_a_connection_around_a_block(files: Files, tmp_path: Path) -> None:
     result = call("nest", path, "-o", tmp_path / "out")
     assert "1 inverted residual;" in result.stdout
     assert "passes around it" in result.stdout
+
+
+def test_calibration_data_that_do_not_fit(files: Files, tmp_path: Path) -> None:
+    _, path = files("cnn", "torchscript")
+    data = tmp_path / "data.npz"
+    for arrays in ([np.zeros((4, 1, 8, 9))], [np.zeros((4, 1, 8, 8))] * 2, [np.float32(1)]):
+        np.savez(data, *arrays)
+        assert "samples" in sentence("nest", path, "--calibration", data)
+    np.savez(data, np.zeros((4, 1, 8, 8)))
+    data.write_bytes(data.read_bytes()[:-40])
+    assert "cannot be read" in sentence("nest", path, "--calibration", data)
 
 
 def test_an_output_that_is_not_there(files: Files) -> None:

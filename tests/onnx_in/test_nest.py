@@ -54,6 +54,10 @@ def test_what_stands_between_blocks_runs_whole(files: Files) -> None:
     assert [block.skippable for block in chain] == [True, False, True, False, True]
 
 
+def test_examples_that_see_each_other_come_one_at_a_time(files: Files) -> None:
+    assert not nest(files("mixing", "dynamo")[1]).any_batch
+
+
 def test_a_checkpoint_holds_the_structure(files: Files, tmp_path: Path) -> None:
     network, path = files("bert", "torchscript")
     supernet = nest(path).supernet

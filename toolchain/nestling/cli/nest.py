@@ -96,6 +96,8 @@ def command(
 
 def _read_arrays(file: Path) -> list[Any]:
     """Read the arrays of a calibration file, whose inputs are in the model's order."""
+    import zipfile
+
     import numpy as np
     import torch
 
@@ -104,16 +106,17 @@ def _read_arrays(file: Path) -> list[Any]:
     try:
         with np.load(file) as arrays:
             return [torch.from_numpy(arrays[name]) for name in arrays.files]
-    except (OSError, ValueError, EOFError, TypeError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ExportError("the calibration file cannot be read", actual=str(file)) from error
 
 
 def _print_report(report: NestReport, checkpoint: Path, as_json: bool) -> None:
     supernet = report.supernet
+    paths = {n: supernet.count_parameters(s) for n, s in supernet.space.named.items()}
     facts = {
         "supernet": str(checkpoint),
         "subnets": supernet.space.count(),
-        "paths": {n: supernet.count_parameters(s) for n, s in supernet.space.named.items()},
+        "paths": paths,
         "places": [{"kind": kind, "node": node} for kind, node in report.places],
         "left_as_they_are": [{"node": r.where, "why": r.why} for r in report.refusals],
         "dropped_outputs": list(report.dropped_outputs),
@@ -129,7 +132,7 @@ def _print_report(report: NestReport, checkpoint: Path, as_json: bool) -> None:
         f"{kinds.count(kind)} {kind.replace('_', ' ')}" for kind in dict.fromkeys(kinds)
     )
     click.echo(f"{checkpoint}: {counted}; {supernet.space.count():,} subnets")
-    for name, parameters in facts["paths"].items():  # type: ignore[attr-defined]
+    for name, parameters in paths.items():
         click.echo(f"  {name}: {parameters:,} parameters")
     for refusal in report.refusals:
         click.echo(f"left as it is: {refusal.where}: {refusal.why}")

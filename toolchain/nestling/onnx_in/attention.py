@@ -14,15 +14,22 @@ from torch import Tensor
 from torch.fx import Node
 
 from nestling.elastic.attention import attend
+from nestling.onnx_in.operators import (
+    LINEAR,
+    aten,
+    base_name,
+    calls,
+    close,
+    only_user,
+    scalar_of,
+)
 from nestling.onnx_in.places import (
     Place,
     Search,
     find_ends,
     is_closed,
     linear_tensors,
-    only_user,
 )
-from nestling.onnx_in.simplify import LINEAR, aten, base_name, calls, close, scalar_of
 
 SOFTMAX = aten.softmax.int
 _PRODUCTS = (aten.matmul.default, aten.bmm.default)

@@ -18,8 +18,8 @@ from torch.fx import Node
 
 from nestling.elastic.families.graph import OperatorGraph, Plain, Ref, Step
 from nestling.errors import ModelError
+from nestling.onnx_in.operators import LAYER_NORM
 from nestling.onnx_in.places import Place, Refusal, Search, between, is_closed, name_activation
-from nestling.onnx_in.simplify import LAYER_NORM
 
 _LARGEST_GAP = 4096
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.fx import Node
 
+from nestling.onnx_in.operators import CONV, base_name, calls
 from nestling.onnx_in.places import (
     Place,
     Search,
@@ -15,7 +16,6 @@ from nestling.onnx_in.places import (
     name_activation,
     pointwise_between,
 )
-from nestling.onnx_in.simplify import CONV, base_name, calls
 
 
 def find_inverted_residuals(search: Search) -> list[Place]:

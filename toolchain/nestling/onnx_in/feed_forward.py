@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch.fx import Node
 
+from nestling.onnx_in.operators import LINEAR, calls
 from nestling.onnx_in.places import (
     Place,
     Search,
@@ -14,7 +15,6 @@ from nestling.onnx_in.places import (
     name_gate,
     pointwise_between,
 )
-from nestling.onnx_in.simplify import LINEAR, calls
 
 
 def find_feed_forward(search: Search) -> list[Place]:

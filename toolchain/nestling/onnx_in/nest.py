@@ -19,9 +19,10 @@ from nestling.onnx_in.attention import find_attention
 from nestling.onnx_in.chain import Chain, choose_chain, describe_module, extract
 from nestling.onnx_in.convolutions import find_convolutions, find_inverted_residuals
 from nestling.onnx_in.feed_forward import find_feed_forward
+from nestling.onnx_in.operators import aten, close
 from nestling.onnx_in.places import Place, Refusal, Search
 from nestling.onnx_in.read import Shapes, read_model
-from nestling.onnx_in.simplify import aten, close, simplify
+from nestling.onnx_in.simplify import simplify
 from nestling.onnx_in.statistics import plain_norms, restore_batch_norm
 from nestling.onnx_in.trace import Traced, run_nodes, trace_model
 from nestling.targets.description import Requirement
@@ -78,7 +79,8 @@ def nest(
 
     Raises:
         ModelError: the file cannot be read, an operator cannot be converted, there is no elastic
-            place, or the supernet does not compute what the model does.
+            place, the samples are not of the inputs' shapes, or the supernet does not compute what
+            the model does.
     """
     if CONVERTER.found() is None:
         raise ModelError(
@@ -86,6 +88,8 @@ def nest(
             hint="pip install 'nestling[onnx]'",
         )
     traced = trace_model(read_model(Path(path), shapes), output)
+    examples = tuple(traced.inputs.values())
+    real = examples if samples is None else _fit_samples(samples, examples)
     wanted = run_nodes(traced.module, traced.inputs)
     expected = next(v for n, v in wanted.items() if n.op == "output")
     simplify(traced.module, traced.inputs)
@@ -93,7 +97,7 @@ def nest(
     chain = choose_chain(search, [place for find in _FINDERS for place in find(search)])
     supernet = _build(traced, search, chain, widths, heads_widths or widths, depths)
     _check_equal(supernet, traced, expected)
-    restore_batch_norm(supernet, samples or tuple(traced.inputs.values()))
+    restore_batch_norm(supernet, real)
     _check_equal(supernet, traced, expected)
     return NestReport(
         supernet,
@@ -102,6 +106,19 @@ def nest(
         traced.dropped_outputs,
         _takes_any_batch(supernet, traced),
     )
+
+
+def _fit_samples(samples: Sequence[Tensor], examples: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return samples in the element types of the inputs."""
+    shapes = [tuple(sample.shape[1:]) for sample in samples]
+    expected = [tuple(example.shape[1:]) for example in examples]
+    if shapes != expected or len({len(sample) for sample in samples}) != 1:
+        raise ModelError(
+            "the samples do not fit the model's inputs",
+            expected=[("samples", *shape) for shape in expected],
+            actual=[tuple(sample.shape) for sample in samples],
+        )
+    return tuple(s.to(example.dtype) for s, example in zip(samples, examples, strict=True))
 
 
 def _build(

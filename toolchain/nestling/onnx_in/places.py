@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from nestling.elastic.activation import activation_module
-from nestling.onnx_in.simplify import LAYER_NORM, base_name, close, constant_of
+from nestling.onnx_in.operators import LAYER_NORM, base_name, close, constant_of, only_user
 from nestling.onnx_in.trace import onnx_name
 
 _ACTIVATIONS = ("relu", "relu6", "gelu", "gelu_new", "silu", "hardswish", "tanh")
@@ -148,12 +148,6 @@ def is_sum(node: Node) -> bool:
     """Return whether a node adds two computed tensors."""
     computed = [a for a in node.args if isinstance(a, Node) and a.op != "get_attr"]
     return base_name(node) == "add" and len(computed) == 2 and not node.kwargs
-
-
-def only_user(node: Node) -> Node | None:
-    """Return the one node that reads a node, or None if there are none or several."""
-    users = list(node.users)
-    return users[0] if len(users) == 1 else None
 
 
 def between(starts: Iterable[Node], end: Node, largest: int = _LARGEST_REGION) -> set[Node] | None:

@@ -6,7 +6,7 @@ are computed once, and nothing depends any more on the batch being one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,14 +14,23 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 
+from nestling.onnx_in.operators import (
+    CONV,
+    LAYER_NORM,
+    LINEAR,
+    add_constant,
+    aten,
+    base_name,
+    calls,
+    close,
+    constant_of,
+    finish,
+    only_user,
+    replace,
+    scalar_of,
+)
 from nestling.onnx_in.trace import fold_constants, run_nodes
 from nestling.targets.structure import tensor_bytes
-
-aten = torch.ops.aten
-
-LINEAR = aten.linear.default
-LAYER_NORM = aten.layer_norm.default
-CONV = aten.conv2d.default
 
 _COPIES = (
     aten.alias.default,
@@ -60,7 +69,6 @@ _NORM_STEPS = {
     "sqrt",
     "sub",
 }
-_TOLERANCE = 1e-4
 
 
 def simplify(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
@@ -74,53 +82,6 @@ def simplify(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
     _merge_equal(module)
     _free_the_batch(module, inputs)
     fold_constants(module, inputs)
-
-
-def constant_of(node: Any, module: GraphModule) -> Tensor | None:
-    """Return the tensor that a node stands for, or None if it is computed."""
-    if isinstance(node, Node) and node.op == "get_attr":
-        value = getattr(module, str(node.target))
-        return value if isinstance(value, Tensor) else None
-    return None
-
-
-def add_constant(module: GraphModule, before: Node, value: Tensor) -> Node:
-    """Add a constant to a graph and return the node that stands for it."""
-    number = 0
-    while hasattr(module, f"made_{number}"):
-        number += 1
-    module.register_buffer(f"made_{number}", value.detach().clone())
-    with module.graph.inserting_before(before):
-        return module.graph.get_attr(f"made_{number}")
-
-
-def calls(module: GraphModule, *targets: Any) -> Iterator[Node]:
-    """Yield the calls of operators, in order, while the graph may change."""
-    for node in list(module.graph.nodes):
-        if node.op == "call_function" and (not targets or node.target in targets):
-            yield node
-
-
-def scalar_of(value: Any, module: GraphModule) -> float | None:
-    """Return a number that is written as one, or as a tensor with one element."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    tensor = constant_of(value, module)
-    return float(tensor) if tensor is not None and tensor.numel() == 1 else None
-
-
-def base_name(node: Node) -> str:
-    """Return the operator's name without its overload: `add` for `aten.add.Tensor`."""
-    return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else ""
-
-
-def replace(module: GraphModule, node: Node, target: Any, args: tuple[Any, ...]) -> Node:
-    """Put a call in the place of another node, which must not have users outside."""
-    with module.graph.inserting_before(node):
-        new = module.graph.call_function(target, args)
-    new.meta.update(node.meta)
-    node.replace_all_uses_with(new)
-    return new
 
 
 def _drop_idle(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
@@ -143,7 +104,7 @@ def _drop_idle(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
             idle = list(node.args[1]) == sorted(node.args[1])  # type: ignore[arg-type]
         if idle:
             node.replace_all_uses_with(source)
-    _finish(module)
+    finish(module)
 
 
 def _merge_linears(module: GraphModule) -> None:
@@ -163,15 +124,15 @@ def _merge_linears(module: GraphModule) -> None:
             LINEAR,
             (arguments[0], transposed, node.args[0] if bias is not None else None),
         )
-    _finish(module)
+    finish(module)
     for node in calls(module, LINEAR):
         current = node
-        while (user := _only_user(current)) is not None:
+        while (user := only_user(current)) is not None:
             merged = _merge_into(module, current, user)
             if merged is None:
                 break
             current = merged
-    _finish(module)
+    finish(module)
 
 
 def _merge_into(module: GraphModule, linear: Node, user: Node) -> Node | None:
@@ -225,21 +186,21 @@ def _lift_linears(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
         values[lifted] = before.new_empty((*before.shape[:-1], rows))
         values[replace(module, node, moved[0], (lifted, moved[1]))] = values[node]
         waiting.append(lifted)
-    _finish(module)
+    finish(module)
     for node in calls(module, *_VIEWS):
         inner = node.args[0]
         while isinstance(inner, Node) and inner.target in (*_VIEWS, *_SQUEEZES):
             inner = inner.args[0]
         if inner is not node.args[0]:
             node.args = (inner, *node.args[1:])
-    _finish(module)
+    finish(module)
 
 
 def _merge_batch_norms(module: GraphModule) -> None:
     """Put batch norms with fixed statistics into the convolutions before them."""
     for norm in calls(module, aten.batch_norm.default):
         conv = norm.args[0]
-        if not isinstance(conv, Node) or conv.target is not CONV or _only_user(conv) is not norm:
+        if not isinstance(conv, Node) or conv.target is not CONV or only_user(conv) is not norm:
             continue
         scale, shift, mean, variance = (constant_of(value, module) for value in norm.args[1:5])
         weight = constant_of(conv.args[1], module)
@@ -253,7 +214,7 @@ def _merge_batch_norms(module: GraphModule) -> None:
         weights = [weight * factor[:, None, None, None], offset]
         nodes = [add_constant(module, norm, value) for value in weights]
         replace(module, norm, CONV, (conv.args[0], *nodes, *conv.args[3:]))
-    _finish(module)
+    finish(module)
 
 
 def _merge_layer_norms(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
@@ -287,7 +248,7 @@ def _merge_layer_norms(module: GraphModule, inputs: Mapping[str, Tensor]) -> Non
         dim = [int(values[source].shape[-1])]
         nodes = [None if t is None else add_constant(module, end, t) for t in (weight, bias)]
         replace(module, end, LAYER_NORM, (source, dim, *nodes, eps))
-    _finish(module)
+    finish(module)
 
 
 def _layer_norm_of(
@@ -316,14 +277,6 @@ def _layer_norm_of(
     return None
 
 
-def close(a: Tensor, b: Tensor, tolerance: float = _TOLERANCE) -> bool:
-    """Return whether two results agree up to rounding, measured by the largest value."""
-    if a.shape != b.shape:
-        return False
-    scale = float(b.abs().max()) if b.numel() else 0.0
-    return bool((a - b).abs().max() <= tolerance * max(scale, 1e-3)) if b.numel() else True
-
-
 def _merge_equal(module: GraphModule) -> None:
     """Compute equal expressions once, and keep equal constants once."""
     constants: dict[tuple[object, ...], Node] = {}
@@ -341,7 +294,7 @@ def _merge_equal(module: GraphModule) -> None:
             node.replace_all_uses_with(seen[key])
         else:
             seen[key] = node
-    _finish(module)
+    finish(module)
 
 
 def _free_the_batch(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
@@ -367,7 +320,7 @@ def _free_the_batch(module: GraphModule, inputs: Mapping[str, Tensor]) -> None:
         _repeat_constants(module, node, values)
     for node in calls(module, aten.index.Tensor):
         _reshape_full_gather(module, node, values)
-    _finish(module)
+    finish(module)
 
 
 def _repeat_constants(module: GraphModule, node: Node, values: Mapping[Node, Any]) -> None:
@@ -395,14 +348,3 @@ def _reshape_full_gather(module: GraphModule, node: Node, values: Mapping[Node, 
         chosen = [values[i] if isinstance(i, Node) else i for i in indices]  # type: ignore[union-attr]
         if torch.equal(aten.index.Tensor(positions, chosen).reshape(-1), positions.reshape(-1)):
             replace(module, node, aten.reshape.default, (source, [-1, *after.shape[1:]]))
-
-
-def _only_user(node: Node) -> Node | None:
-    users = list(node.users)
-    return users[0] if len(users) == 1 else None
-
-
-def _finish(module: GraphModule) -> None:
-    module.graph.eliminate_dead_code()
-    module.graph.lint()
-    module.recompile()
