@@ -10,22 +10,44 @@ import click
 
 @click.command("export-decoder")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: SOURCE's name.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The bundle; default: SOURCE's name with .nest in the current folder.",
+)
 @click.option(
     "--scheme",
     type=click.Choice(["fp32", "int8-dynamic", "int4-group32"]),
     default="fp32",
     show_default=True,
 )
-@click.option("--context", type=click.IntRange(min=2), default=512, show_default=True)
-@click.option("--verify", type=click.IntRange(min=2), default=4, show_default=True)
-@click.option("--chunk", type=click.IntRange(min=2), default=32, show_default=True)
+@click.option(
+    "--context",
+    type=click.IntRange(min=2),
+    default=512,
+    show_default=True,
+    help="Tokens that a conversation can have.",
+)
+@click.option(
+    "--verify",
+    type=click.IntRange(min=2),
+    default=4,
+    show_default=True,
+    help="Tokens of the longest draft.",
+)
+@click.option(
+    "--chunk",
+    type=click.IntRange(min=2),
+    default=32,
+    show_default=True,
+    help="Tokens of a prompt that run at once.",
+)
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A tokenizer.json. Default: the one beside the weights; without one, tokens are bytes.",
 )
-@click.option("--positions", type=click.IntRange(min=1), help="For a Hugging Face model.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -37,15 +59,13 @@ def command(
     verify: int,
     chunk: int,
     tokenizer: Path | None,
-    positions: int | None,
     jobs: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Cut a decoder into stages for one token and for chunks, and pack them into one bundle.
 
-    SOURCE is a checkpoint or a folder, as for `nestling export`. CONTEXT is how many tokens a
-    conversation can have, VERIFY the longest draft, CHUNK how many tokens of a prompt run at once.
+    SOURCE is a checkpoint or a folder, as for `nestling export`.
     """
     from nestling.cli.progress import progress_bar
     from nestling.cli.sources import load_source
@@ -54,7 +74,7 @@ def command(
     from nestling.errors import ModelError
     from nestling.partition.decoder import DecoderShape
 
-    loaded = load_source(source, builder=None, widths=None, depths=None, positions=positions)
+    loaded = load_source(source)
     if not isinstance(loaded.supernet, ElasticLlama):
         raise ModelError("not a decoder of the Llama kind", actual=loaded.supernet.family)
     beside = (source if source.is_dir() else source.parent) / "tokenizer.json"

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nestling.cli.token_policies import HELP, parse_policy
+from nestling.cli.token_policies import FORMS, parse_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.text import Text
 
     from nestling_runtime import Generation
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
 _STYLES = ("green", "cyan", "blue", "magenta", "yellow", "red")
 
 
-@click.command("generate")
+_EPILOG = (
+    "\b\nPolicies; all but the last take small=PATH and large=PATH too, by default the\n"
+    "smallest and the largest path:\n" + "\n".join(f"  {form}" for form in FORMS)
+)
+
+
+@click.command("generate", epilog=_EPILOG)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--prompt", help="What to go on from.")
 @click.option(
@@ -27,12 +35,36 @@ _STYLES = ("green", "cyan", "blue", "magenta", "yellow", "red")
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A text to go on from.",
 )
-@click.option("--policy", "policy_text", help=f"{HELP} Default: the largest path.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, help="0: most probable.")
-@click.option("--top-k", type=click.IntRange(min=0), default=0, help="0: all tokens.")
-@click.option("--top-p", type=click.FloatRange(0, 1), default=0.0, help="0: all tokens.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--policy",
+    "policy_text",
+    help="A path's name, or one of the policies below.  [default: the largest path]",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="To write at most.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="0, the default: the most probable token.",
+)
+@click.option(
+    "--top-k", type=click.IntRange(min=0), default=0, help="Draw from so many tokens; 0: from all."
+)
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Draw from the tokens that together are so probable; 0: from all.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
+)
 @click.option("--stop", multiple=True, help="A text to stop at; may be given again.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all processors.")
 @click.option("--plain", is_flag=True, help="The text alone, without colours.")
@@ -55,7 +87,7 @@ def command(
     """Go on from a prompt with the decoder in BUNDLE; tokens have the colour of their path."""
     if (prompt is None) == (prompt_file is None):
         raise click.UsageError("give either --prompt or --prompt-file")
-    text = prompt if prompt_file is None else prompt_file.read_text(encoding="utf-8")
+    text = prompt if prompt_file is None else _read_text(prompt_file)
     import nestling_runtime
     from nestling_runtime.generation import TextGenerator
 
@@ -77,7 +109,14 @@ def command(
             _show(text or "", pieces, generator)
 
 
-def _show(prompt: str, pieces: object, generator: TextGenerator) -> None:
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{file} is not UTF-8 text", param_hint="--prompt-file") from error
+
+
+def _show(prompt: str, pieces: Iterable[Piece], generator: TextGenerator) -> None:
     """Show the text as it grows, and figures below it."""
     import time
 
@@ -91,7 +130,7 @@ def _show(prompt: str, pieces: object, generator: TextGenerator) -> None:
     counts = dict.fromkeys(names, 0)
     begin = time.perf_counter()
     with Live(console=Console(), refresh_per_second=12, vertical_overflow="visible") as live:
-        for piece in pieces:  # type: ignore[attr-defined]
+        for piece in pieces:
             token = piece.token
             body.append(piece.text, style=styles[token.path] if token is not None else None)
             if token is not None:

@@ -20,7 +20,7 @@ import click
     "--target",
     "targets",
     multiple=True,
-    help="Keep this target instead; several: best first.",
+    help="Keep this target instead; may be given again, best first.",
 )
 @click.option(
     "-o",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command("targets")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def command(as_json: bool) -> None:
-    """List the targets that bundles can be exported for, with what each needs.
+    """List the targets that bundles can be exported for, with what each takes and needs.
 
     Other packages may bring more: entry points of the group nestling.targets.
     """
@@ -68,7 +68,7 @@ def _print(targets: Sequence[TargetDescription]) -> None:
 
     console = Console()
     table = Table(header_style="bold", show_lines=True)
-    for name in ("target", "processor", "grain", "schemes", "here"):
+    for name in ("target", "processor", "grain", "schemes", "executed here"):
         table.add_column(name, overflow="fold", no_wrap=name in ("target", "grain", "schemes"))
     for target in targets:
         missing = target.missing("run")
@@ -78,8 +78,18 @@ def _print(targets: Sequence[TargetDescription]) -> None:
         table.add_row(target.name, target.processor, target.grain, "\n".join(target.schemes), here)
     console.print(table)
     for target in targets:
+        for option in target.options:
+            values = "|".join(option.choices) or "TEXT"
+            console.print(
+                f"{target.name} takes --option {option.name}={values}: {option.help} "
+                f"(default {option.default})",
+                highlight=False,
+                markup=False,
+            )
+    for target in targets:
         for need in target.missing("run"):
             what = "" if need.purpose == "export" else " to run here"
+            # What is to be copied is the terminal's to wrap.
             console.print(
                 f"{target.name} needs {need.what}{what}: {target.remedy(need)}",
                 soft_wrap=True,

@@ -9,19 +9,28 @@ from nestling.errors import PathError
 if TYPE_CHECKING:
     from nestling_runtime import Decoder, TokenPolicy
 
-HELP = (
-    "A path's name; or entropy:threshold=BITS[,window=5,stay=1,ahead=0]; "
-    "confidence:threshold=P[,signal=confidence|margin|entropy,ladder=ends|all]; "
-    "speculative[:tokens=N,confidence=P]; rate:tokens_per_second=N[,horizon=16]. "
-    "small=PATH and large=PATH say which paths, the smallest and the largest by default."
+FORMS = (
+    "entropy:threshold=BITS[,window=5,stay=1,ahead=0]",
+    "confidence:threshold=P[,signal=confidence|margin|entropy,ladder=ends|all]",
+    "speculative[:tokens=N,confidence=P]",
+    "rate:tokens_per_second=N[,horizon=16]",
 )
+"""How policies are spelled. All but the last also take `small=PATH` and `large=PATH`."""
+
+HELP = f"a path's name, or {'; '.join(FORMS)}"
 
 
 def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
     """Return the policy that a text names.
 
+    Args:
+        text: a path's name, or one of `FORMS`; `small` and `large` are the smallest and the largest
+            path by default.
+        decoder: whose paths.
+
     Raises:
-        PathError: Neither a policy nor a path; or a parameter that it has not, or no number.
+        PathError: neither a policy nor a path; or a parameter that it does not have, or whose value
+            is none.
     """
     from nestling_runtime import (
         ConfidenceExit,
@@ -47,23 +56,35 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
                 f"policy {name} needs a number for {key}", actual=given, hint=HELP
             ) from None
 
+    def whole(key: str, default: int) -> int:
+        given = float(number(key, default))
+        if not given.is_integer():
+            raise PathError(f"policy {name} needs a whole number for {key}", actual=given)
+        return int(given)
+
+    def choice(key: str, choices: tuple[str, ...]) -> str:
+        given = values.pop(key, choices[0])
+        if given not in choices:
+            raise PathError(
+                f"policy {name} has no such {key}", expected=" or ".join(choices), actual=given
+            )
+        return given
+
     policy: TokenPolicy
     if name == "entropy":
-        window, stay = int(number("window", 5)), int(number("stay", 1))
-        ahead = bool(number("ahead", 0))
+        window, stay = whole("window", 5), whole("stay", 1)
+        ahead = bool(whole("ahead", 0))
         policy = EntropySwitch(small, large, number("threshold"), window, stay, ahead)
     elif name == "confidence":
-        signal = values.pop("signal", "confidence")
-        if signal not in ("confidence", "margin", "entropy"):
-            raise PathError("policy confidence has no such signal", actual=signal, hint=HELP)
+        signal = choice("signal", ("confidence", "margin", "entropy"))
         between = decoder.path_names[decoder.path_index(small) : decoder.path_index(large) + 1]
-        ladder = between if values.pop("ladder", "") == "all" else (small, large)
+        ladder = between if choice("ladder", ("ends", "all")) == "all" else (small, large)
         policy = ConfidenceExit(tuple(ladder), number("threshold"), signal)  # type: ignore[arg-type]
     elif name == "speculative":
-        tokens = int(number("tokens", decoder.verify_tokens))
+        tokens = whole("tokens", decoder.verify_tokens)
         policy = SelfSpeculation(small, large, tokens, number("confidence", 0.0))
     elif name == "rate":
-        policy = TokenRate(number("tokens_per_second"), int(number("horizon", 16)))
+        policy = TokenRate(number("tokens_per_second"), whole("horizon", 16))
     else:
         decoder.path_index(name)
         policy = FixedPath(name)

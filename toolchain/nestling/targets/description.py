@@ -68,7 +68,7 @@ class Option:
 
     Attributes:
         name: as the command line spells it, `--option name=value`.
-        help: one sentence.
+        help: one phrase, for a list.
         default: what it is when nothing is said.
         choices: all values; empty: any text.
     """

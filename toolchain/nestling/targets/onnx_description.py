@@ -16,6 +16,8 @@ TARGETS = (
             Requirement("onnxruntime>=1.20", purpose="run"),
         ),
         extra="onnx",
-        options=(Option("stages", "Also a model for every stage, to chain.", "no", ("no", "yes")),),
+        options=(
+            Option("stages", "whether to write a model for every stage too", "no", ("no", "yes")),
+        ),
     ),
 )
