@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly VENV=build/targets/vgf
+readonly VENV=${NESTLING_TARGETS:-build/targets}/vgf
 readonly TORCH=2.13.0
 readonly DRIVER=/usr/share/vulkan/icd.d/lvp_icd.x86_64.json # Mesa's Vulkan on the processor
 
