@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,3 +32,23 @@ def quiet() -> Iterator[None]:
         finally:
             logging.disable(disabled)
             logging.root.setLevel(level)
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Keep a library that is not Python's from writing to the terminal, past `sys.stderr`.
+
+    Everything that this process writes meanwhile is lost, so it is for calls that only compile.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {number: os.dup(number) for number in (1, 2)}
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            for number in kept:
+                os.dup2(nowhere.fileno(), number)
+        yield
+    finally:
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)

@@ -23,7 +23,7 @@ from nestling.quantize.observe import quantize_graph
 from nestling.targets.delegate_target import CompiledStage, DelegateTarget, StageJob
 from nestling.targets.emit import emit
 from nestling.targets.qnn import host
-from nestling.targets.quiet import quiet
+from nestling.targets.quiet import quiet, quiet_library
 from nestling.targets.stage_process import SUFFIX, open_stage_process
 from nestling.targets.standalone import standalone
 from nestling.targets.target import StageRunner
@@ -50,7 +50,7 @@ class QnnTarget(DelegateTarget):
         """Quantise and compile one stage."""
         chip = QcomChipset[self.name.rpartition("-")[2].upper()]
         host.load_compiler()
-        with quiet():
+        with quiet(), quiet_library():
             module = job.module
             if job.scheme in DTYPES:
                 module = quantize(module, job.samples, DTYPES[job.scheme], chip)
