@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from elastic.samples import supernets
+from export.supernets import CACHE, make_small_cnn, make_vit
 from torch import Tensor
 
 import nestling_runtime
-from nestling.elastic import ElasticMobileNet, ElasticViT, Subnet, Supernet, recalibrate
+from nestling.elastic import Subnet, Supernet
 from nestling.errors import PathError
 from nestling.export import export_bundle
 from nestling.partition.blocks import BlockCut, cut_blocks
@@ -21,7 +21,6 @@ from nestling.partition.calibrate import record_stage_inputs
 from nestling.quantize.schemes import get_scheme
 from nestling_runtime.bundle import Bundle
 
-CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "lowering"
 KINDS = tuple(supernets())
 EXAMPLES = 4
 
@@ -86,37 +85,12 @@ def test_every_position_sees_inputs_however_few_examples_there_are() -> None:
     assert all(recorded)
 
 
-def make_vit() -> Supernet:
-    torch.manual_seed(0)
-    return ElasticViT(
-        image_size=8, patch=4, channels=1, dim=16, depth=1, heads=2, classes=5, widths=(0.5, 1.0)
-    ).eval()
-
-
-def make_cnn() -> Supernet:
-    torch.manual_seed(0)
-    supernet = ElasticMobileNet(
-        image_size=8,
-        channels=1,
-        stem=8,
-        stem_stride=1,
-        stem_out=None,
-        blocks=((8, 2, 1),),
-        head=16,
-        classes=5,
-        widths=(0.5, 1.0),
-        align=1,
-    )
-    with torch.no_grad():
-        for parameter in supernet.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    recalibrate(supernet, [torch.randn(64, 1, 8, 8)])
-    return supernet.eval()
+def make_tiny_vit() -> Supernet:
+    return make_vit(dim=16, depth=1)
 
 
 # Of the largest output; the stream is rounded to int8 once for each level that is added to it.
-CASES = [(make_vit, "fp32", 1e-5), (make_cnn, "int8-static", 0.25)]
+CASES = [(make_tiny_vit, "fp32", 1e-5), (make_small_cnn, "int8-static", 0.25)]
 
 
 @pytest.mark.parametrize(("make", "scheme", "tolerance"), CASES)

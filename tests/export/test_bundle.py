@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from export.supernets import CACHE, make_cnn, make_llama, make_vit
 from torch import Tensor
 
 import nestling_runtime
-from nestling.elastic import (
-    ElasticLlama,
-    ElasticMobileNet,
-    ElasticViT,
-    Subnet,
-    Supernet,
-    recalibrate,
-)
+from nestling.elastic import Subnet, Supernet
 from nestling.errors import ExportError, ModelError, PathError
 from nestling.export import export_bundle, lower_dense
 from nestling.partition.cut import cut
@@ -26,45 +20,7 @@ from nestling.partition.modules import FusedPath
 from nestling.quantize.schemes import get_scheme
 from nestling_runtime.bundle import Bundle
 
-CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "lowering"
-WIDTHS = (0.5, 1.0)
 EXAMPLES = 8
-
-
-def make_vit() -> Supernet:
-    torch.manual_seed(0)
-    return ElasticViT(
-        image_size=8, patch=4, channels=1, dim=32, depth=2, heads=2, classes=5, widths=WIDTHS
-    ).eval()
-
-
-def make_cnn() -> Supernet:
-    torch.manual_seed(0)
-    supernet = ElasticMobileNet(
-        image_size=8,
-        channels=1,
-        stem=8,
-        stem_stride=1,
-        stem_out=None,
-        blocks=((8, 2, 1), (8, 2, 1), (12, 2, 2)),
-        head=24,
-        classes=5,
-        widths=WIDTHS,
-        align=1,
-    )
-    with torch.no_grad():
-        for parameter in supernet.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    recalibrate(supernet, [torch.randn(64, 1, 8, 8)])
-    return supernet.eval()
-
-
-def make_llama() -> Supernet:
-    torch.manual_seed(0)
-    return ElasticLlama(
-        vocabulary=64, dim=32, depth=2, heads=4, hidden=64, positions=6, widths=WIDTHS
-    ).eval()
 
 
 MAKERS = {"vit": make_vit, "cnn": make_cnn, "llama": make_llama}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from executorch.exir._serialize._program import deserialize_pte_binary
-from export.test_bundle import make_cnn, make_vit
+from export.supernets import make_cnn, make_vit
 from torch import nn
 
 from nestling.partition.cut import cut

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from export.supernets import CACHE, make_small_cnn
 from torch import Tensor
 
 import nestling_runtime
 from nestling.bundle.signing import generate_keys, sign
 from nestling.bundle.split import split
 from nestling.cli import main
-from nestling.elastic import ElasticMobileNet, Subnet, Supernet, recalibrate
+from nestling.elastic import Subnet, Supernet
 from nestling.errors import ExportError, TargetError
 from nestling.export import ExportReport, export_bundle
 from nestling.targets.description import Grain
+from nestling.targets.registry import describe_target
 from nestling_runtime.bundle import Bundle
 
-CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "lowering"
 # OpenVINO's package is an extra; where it is installed, its stages join in.
-OTHERS = ("portable", *(("openvino",) if find_spec("openvino") and find_spec("nncf") else ()))
+OTHERS = ("portable", *(() if describe_target("openvino").missing("run") else ("openvino",)))
 EXAMPLES = 4
 # Outputs have a spread of about one.
 TOLERANCE = {"portable": 1e-5, "openvino": 1e-4}
@@ -34,25 +34,7 @@ TOLERANCE = {"portable": 1e-5, "openvino": 1e-4}
 @pytest.fixture(scope="module")
 def cnn() -> Supernet:
     """Of images: XNNPACK's stages want their channels innermost, those of others do not."""
-    torch.manual_seed(0)
-    supernet = ElasticMobileNet(
-        image_size=8,
-        channels=1,
-        stem=8,
-        stem_stride=1,
-        stem_out=None,
-        blocks=((8, 2, 1),),
-        head=16,
-        classes=5,
-        widths=(0.5, 1.0),
-        align=1,
-    )
-    with torch.no_grad():
-        for parameter in supernet.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    recalibrate(supernet, [torch.randn(64, 1, 8, 8)])
-    return supernet.eval()
+    return make_small_cnn()
 
 
 @pytest.fixture(scope="module")

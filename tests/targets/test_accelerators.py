@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from executorch.exir._serialize._program import deserialize_pte_binary
+from export.supernets import CACHE, make_cnn, make_vit
 from torch import Tensor, nn
 
 import nestling_runtime
-from nestling.elastic import ElasticMobileNet, ElasticViT, Supernet, recalibrate
+from nestling.elastic import Supernet
 from nestling.errors import EngineError, ExportError, TargetError
 from nestling.export import export_bundle
 from nestling.partition.blocks import cut_blocks
@@ -25,8 +26,6 @@ from nestling.targets.delegate_target import CompiledStage, DelegateTarget, Stag
 from nestling.targets.registry import describe_target, get_target
 from nestling.targets.target import Work
 
-CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "lowering"
-WIDTHS = (0.5, 1.0)
 SAMPLES = 8
 DELEGATED = 0.9
 """Share of the multiply-accumulates that must be inside the delegate."""
@@ -43,33 +42,8 @@ CASES = [
 OURS = ("vulkan", "coreml", "cadence-hifi", "ethos-u55", "ethos-u65", "ethos-u85", "vgf")
 
 
-def make_vit() -> Supernet:
-    torch.manual_seed(0)
-    return ElasticViT(
-        image_size=8, patch=4, channels=1, dim=32, depth=1, heads=2, classes=5, widths=WIDTHS
-    ).eval()
-
-
-def make_cnn() -> Supernet:
-    torch.manual_seed(0)
-    supernet = ElasticMobileNet(
-        image_size=8,
-        channels=1,
-        stem=8,
-        stem_stride=1,
-        stem_out=None,
-        blocks=((8, 2, 1),),
-        head=None,
-        classes=5,
-        widths=WIDTHS,
-        align=1,
-    )
-    with torch.no_grad():
-        for parameter in supernet.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    recalibrate(supernet, [torch.randn(64, 1, 8, 8)])
-    return supernet.eval()
+def make_headless_cnn() -> Supernet:
+    return make_cnn(blocks=((8, 2, 1),), head=None)
 
 
 @dataclass(frozen=True)
@@ -97,7 +71,7 @@ def compile_layer():
 
 
 def _compile_layer(name: str, scheme_name: str, network: str) -> Compiled:
-    supernet = make_vit() if network == "vit" else make_cnn()
+    supernet = make_vit(depth=1) if network == "vit" else make_headless_cnn()
     scheme = get_scheme(scheme_name)
     target = get_target(name)
     assert isinstance(target, DelegateTarget)
@@ -269,7 +243,7 @@ def test_a_chip_that_nobody_knows_is_refused() -> None:
 
 
 def test_an_export_in_half_precision_runs_on_the_processor(tmp_path: Path) -> None:
-    supernet = make_cnn()
+    supernet = make_headless_cnn()
     path = tmp_path / "half.nest"
     export_bundle(supernet, path, scheme="fp16", jobs=1, fused=False)
     image = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(2))
