@@ -2,12 +2,10 @@
 
 Same architecture, same bits a weight (int8 rows against Q8_0, groups of 32 in 4 bits against Q4_0),
 same threads, one token after the other. llama.cpp comes from the package llama-cpp-python in an
-environment of its own, because it is built from source::
+environment of its own, because it is built from source (scripts/setup_llamacpp.sh). Without it the
+record says so.
 
-    python3 -m venv build/targets/llamacpp
-    build/targets/llamacpp/bin/pip install cmake ninja gguf numpy llama-cpp-python
-
-The two sides take turns in processes of their own, round by round.
+The two sides take turns, round by round.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ import nestling_runtime
 from nestling.bench.records import Record, describe_machine, missing_record, ratio_record
 from nestling.decoder_export import export_decoder
 from nestling.elastic.families.llama import ElasticLlama
+from nestling.errors import NestlingError
 from nestling.partition.decoder import DecoderShape
 from nestling.targets.description import environment_python
 
@@ -75,14 +74,16 @@ def measure_llamacpp(
         rounds: How often the sides take turns.
         threads: For both.
         jobs: Processes that lower at once.
+
+    Raises:
+        NestlingError: llama.cpp failed.
     """
     python = environment_python("llamacpp")
+    if not (python.parent.parent / "complete").exists():
+        reason = "llama.cpp is not there; run scripts/setup_llamacpp.sh"
+        return [missing_record(DECODE_VS_LLAMACPP, "1", scheme, reason) for scheme in schemes]
     records = []
     for scheme in schemes:
-        if not python.exists():
-            reason = f"no llama.cpp in {python.parent.parent}; {__name__} says how to get it"
-            records.append(missing_record(DECODE_VS_LLAMACPP, "1", scheme, reason))
-            continue
         bundle = folder / f"decoder-100m-{scheme}.nest"
         if not bundle.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,10 @@ def _time_theirs(python: Path, quantisation: str, threads: int) -> float:
         "rounds": 2,
     }
     done = subprocess.run(
-        [str(python), str(_WORKER), json.dumps(job)], capture_output=True, text=True, check=True
+        [str(python), str(_WORKER), json.dumps(job)], capture_output=True, text=True, check=False
     )
+    if done.returncode != 0:
+        message = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise NestlingError("llama.cpp cannot be measured", actual=message)
     times: list[float] = json.loads(done.stdout.splitlines()[-1])["token_ns"]
     return times[-1]  # the first one reads the file's pages
