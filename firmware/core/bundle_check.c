@@ -191,6 +191,36 @@ static int check_path(const nst_bundle *bundle, uint32_t i, nst_path_info *path,
     return code;
 }
 
+/* Whether the entry has a member that version 1 of the format does not. */
+static bool is_newer(const nst_bundle *bundle, nst_table table, uint32_t i) {
+    nst_program_info program;
+    nst_slot_info slot;
+    nst_position_info position;
+    switch (table) {
+    case NST_PROGRAMS:
+        return nst_bundle_program(bundle, i, &program) == NST_OK && program.target.bytes > 0;
+    case NST_SLOTS:
+        return nst_bundle_slot(bundle, i, &slot) == NST_OK && slot.append != NST_NONE;
+    case NST_POSITIONS:
+        return nst_bundle_position(bundle, i, &position) == NST_OK && position.part;
+    default:
+        return false;
+    }
+}
+
+static int check_version(const nst_bundle *bundle, nst_error *err) {
+    for (int table = 0; table < NST_TABLES && bundle->prefix.format_version < 2; table++) {
+        for (uint32_t i = 0; i < bundle->count[table]; i++) {
+            if (is_newer(bundle, (nst_table)table, i)) {
+                return nst_fail_entry(
+                    err, NST_E_CORRUPT, (nst_table)table, i, 2, bundle->prefix.format_version,
+                    NST_TEXT("only format version 2 knows a member of this entry"));
+            }
+        }
+    }
+    return NST_OK;
+}
+
 int nst_check_references(const nst_bundle *bundle, nst_error *err) {
     nst_constant_info constant;
     nst_program_info program;
@@ -198,7 +228,7 @@ int nst_check_references(const nst_bundle *bundle, nst_error *err) {
     nst_path_info path = {.macs = 0};
     uint64_t macs = 0;
     uint64_t weight_bytes = 0;
-    int code = NST_OK;
+    int code = check_version(bundle, err);
     for (uint32_t i = 0; code == NST_OK && i < bundle->count[NST_CONSTANTS]; i++) {
         code = nst_read_constant(bundle, i, &constant, err);
     }

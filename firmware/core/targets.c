@@ -170,11 +170,6 @@ static int check_programs(const nst_bundle *bundle, bool *several, nst_error *er
             continue;
         }
         *several = true;
-        if (bundle->prefix.format_version < 2) {
-            return nst_fail_entry(
-                err, NST_E_CORRUPT, NST_PROGRAMS, i, 2, bundle->prefix.format_version,
-                NST_TEXT("only format version 2 knows programs of another target"));
-        }
         if (same(program.target, bundle->info.target)) {
             return nst_fail_entry(err, NST_E_CORRUPT, NST_PROGRAMS, i, 0, 0,
                                   NST_TEXT("the program names the bundle's own target"));

@@ -237,9 +237,23 @@ EDITS: dict[str, tuple[Edit, str, str]] = {
 @pytest.mark.parametrize("rule", EDITS)
 def test_a_broken_rule_is_refused_where_it_is_broken(reader: Reader, rule: str) -> None:
     edit, code, place = EDITS[rule]
-    error = reader.error(edited(DATA, edit))
+    error = reader.error(edited(prefix(version=2), edit))
     assert (error["code"], error["section"]) == (f"NST_E_{code}", place), error
     assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "place"),
+    [
+        (put("programs", 1, "target", "acme"), "programs[1]"),
+        (put("slots", 1, "append", 2), "slots[1]"),
+        (put("positions", 1, "part", True), "positions[1]"),
+    ],
+)
+def test_version_1_knows_no_members_of_version_2(reader: Reader, edit: Edit, place: str) -> None:
+    error = reader.error(edited(DATA, edit))
+    assert (error["code"], error["section"]) == ("NST_E_CORRUPT", place), error
+    assert (error["expected"], error["actual"]) == (2, 1)
 
 
 def raw(old: bytes, new: bytes, count: int = 1) -> bytes:

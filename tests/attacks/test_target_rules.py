@@ -95,13 +95,6 @@ def test_a_stage_may_stand_in_for_nothing(reader: Reader) -> None:
     assert "error" not in reader.open(data)
 
 
-def test_version_1_knows_no_targets(reader: Reader) -> None:
-    data = DATA[:8] + (1).to_bytes(4, "little") + DATA[12:]
-    error = reader.error(data)
-    assert (error["code"], error["expected"], error["actual"]) == ("NST_E_CORRUPT", 2, 1)
-    assert error["section"].startswith("programs[")
-
-
 def test_the_target_stands_behind_the_offset(reader: Reader) -> None:
     """Canonical order: size, method, offset, target, section."""
     encoded = DATA[64 : manifest_end(DATA)]
