@@ -93,12 +93,19 @@ def test_a_connection_around_a_block(files: Files, tmp_path: Path) -> None:
 
 
 def test_calibration_data_that_do_not_fit(files: Files, tmp_path: Path) -> None:
-    _, path = files("cnn", "torchscript")
+    network, path = files("cnn", "torchscript")
+    (name,) = network.names
+    images = np.zeros((4, 1, 8, 8))
     data = tmp_path / "data.npz"
-    for arrays in ([np.zeros((4, 1, 8, 9))], [np.zeros((4, 1, 8, 8))] * 2, [np.float32(1)]):
-        np.savez(data, *arrays)
+    for arrays in (
+        {name: images[..., :-1]},
+        {"another": images},
+        {name: images, "another": images},
+        {name: np.float32(1)},
+    ):
+        np.savez(data, **arrays)
         assert "samples" in sentence("nest", path, "--calibration", data)
-    np.savez(data, np.zeros((4, 1, 8, 8)))
+    np.savez(data, **{name: images})
     data.write_bytes(data.read_bytes()[:-40])
     assert "cannot be read" in sentence("nest", path, "--calibration", data)
 

@@ -92,7 +92,7 @@ def test_it_trains(files: Files) -> None:
 def test_statistics_of_batch_norm_come_back(files: Files) -> None:
     network, path = files("cnn", "torchscript")
     samples = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    supernet = nest(path, samples=(samples,)).supernet
+    supernet = nest(path, samples={network.names[0]: samples}).supernet
     with torch.no_grad():
         evaluated = supernet.eval()(samples)
         trained = supernet.train()(samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 from nestling.errors import ExportError
 
@@ -33,7 +34,7 @@ def read_samples(file: Path, supernet: Supernet) -> Samples:
 
     try:
         loaded = np.load(file)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ExportError("the calibration file cannot be read", actual=str(file)) from error
     arrays = {"input0": loaded} if isinstance(loaded, np.ndarray) else dict(loaded.items())
     columns = []

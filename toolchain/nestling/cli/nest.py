@@ -51,8 +51,8 @@ def read_shapes(
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Real inputs for the statistics of batch norm, which training needs: an .npz file, one "
-    "array an input, first axis the sample.",
+    help="Real inputs for the statistics of batch norm, which training needs: an .npz file, an "
+    "array of the same name for each input, first axis the sample.",
 )
 @click.option("--sort/--no-sort", default=True, help="Put the units that matter most first.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -94,8 +94,8 @@ def command(
     _print_report(report, folder / CHECKPOINT_NAME, as_json)
 
 
-def _read_arrays(file: Path) -> list[Any]:
-    """Read the arrays of a calibration file, whose inputs are in the model's order."""
+def _read_arrays(file: Path) -> dict[str, Any]:
+    """Read the arrays of a calibration file, which are named as the model's inputs are."""
     import zipfile
 
     import numpy as np
@@ -105,7 +105,7 @@ def _read_arrays(file: Path) -> list[Any]:
 
     try:
         with np.load(file) as arrays:
-            return [torch.from_numpy(arrays[name]) for name in arrays.files]
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ExportError("the calibration file cannot be read", actual=str(file)) from error
 

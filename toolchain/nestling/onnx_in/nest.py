@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def nest(
     heads_widths: Sequence[float | int] | None = None,
     shapes: Shapes | None = None,
     output: str | None = None,
-    samples: Sequence[Tensor] | None = None,
+    samples: Mapping[str, Tensor] | None = None,
 ) -> NestReport:
     """Make a supernet of an ONNX file; the full subnet computes what the model does.
 
@@ -74,8 +74,8 @@ def nest(
         heads_widths: levels of attention; default: as `widths`, rounded up to whole heads.
         shapes: of inputs whose shapes the file leaves open; a batch that is left open becomes 1.
         output: name of the output to keep; default: the first.
-        samples: real inputs, one tensor `[batch, ...]` for each input, for the statistics of batch
-            norm; noise by default, which will do unless the supernet is trained.
+        samples: real inputs by name, each `[batch, ...]`, for the statistics of batch norm; noise
+            by default, which will do unless the supernet is trained.
 
     Raises:
         ModelError: the file cannot be read, an operator cannot be converted, there is no elastic
@@ -89,7 +89,7 @@ def nest(
         )
     traced = trace_model(read_model(Path(path), shapes), output)
     examples = tuple(traced.inputs.values())
-    real = examples if samples is None else _fit_samples(samples, examples)
+    real = examples if samples is None else _fit_samples(samples, traced.inputs)
     wanted = run_nodes(traced.module, traced.inputs)
     expected = next(v for n, v in wanted.items() if n.op == "output")
     simplify(traced.module, traced.inputs)
@@ -108,17 +108,17 @@ def nest(
     )
 
 
-def _fit_samples(samples: Sequence[Tensor], examples: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return samples in the element types of the inputs."""
-    shapes = [tuple(sample.shape[1:]) for sample in samples]
-    expected = [tuple(example.shape[1:]) for example in examples]
-    if shapes != expected or len({len(sample) for sample in samples}) != 1:
+def _fit_samples(samples: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """Return samples in the order and the element types of the inputs."""
+    shapes = {name: tuple(sample.shape[1:]) for name, sample in samples.items()}
+    expected = {name: tuple(example.shape[1:]) for name, example in inputs.items()}
+    if shapes != expected or len({len(sample) for sample in samples.values()}) != 1:
         raise ModelError(
             "the samples do not fit the model's inputs",
-            expected=[("samples", *shape) for shape in expected],
-            actual=[tuple(sample.shape) for sample in samples],
+            expected={name: ("samples", *shape) for name, shape in expected.items()},
+            actual={name: tuple(sample.shape) for name, sample in samples.items()},
         )
-    return tuple(s.to(example.dtype) for s, example in zip(samples, examples, strict=True))
+    return tuple(samples[name].to(example.dtype) for name, example in inputs.items())
 
 
 def _build(
