@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nestling.errors import PathError
+from nestling_runtime.closing import Closing
 
 if TYPE_CHECKING:
     from nestling_runtime import Model
 
 
-class Runner:
-    """One model and one session on it. A context manager.
+class Runner(Closing):
+    """One model and one session on it.
 
     Attributes:
         paths: Names of the named paths, small to large.
@@ -90,19 +90,6 @@ class Runner:
     def close(self) -> None:
         """Close session and model."""
         self._model.close()
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def _stages_by_place(model: Model) -> dict[tuple[int, int | None], int]:
