@@ -193,9 +193,13 @@ def lower_dense(
     """Lower each subnet alone and dense, as one would without nestling: the baseline.
 
     Returns:
-        Name -> a plain ``.pte`` with one method ``forward`` and its weights inside.
+        Name -> a plain ``.pte`` for XNNPACK with one method ``forward`` and its weights inside.
+
+    Raises:
+        ExportError: XNNPACK does not know the scheme.
     """
     chosen = get_scheme(scheme)
+    get_target("xnnpack").check(chosen)
     dense: dict[str, nn.Module] = {n: supernet.dense(s).eval() for n, s in subnets.items()}
     inputs = tuple(supernet.example_inputs())
     if chosen.name == "fp16":
