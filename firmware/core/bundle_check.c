@@ -197,14 +197,14 @@ static bool is_newer(const nst_bundle *bundle, nst_table table, uint32_t i) {
     nst_slot_info slot;
     nst_position_info position;
     switch (table) {
-    case NST_PROGRAMS:
-        return nst_bundle_program(bundle, i, &program) == NST_OK && program.target.bytes > 0;
-    case NST_SLOTS:
-        return nst_bundle_slot(bundle, i, &slot) == NST_OK && slot.append != NST_NONE;
-    case NST_POSITIONS:
-        return nst_bundle_position(bundle, i, &position) == NST_OK && position.part;
-    default:
-        return false;
+        case NST_PROGRAMS:
+            return nst_bundle_program(bundle, i, &program) == NST_OK && program.target.bytes > 0;
+        case NST_SLOTS:
+            return nst_bundle_slot(bundle, i, &slot) == NST_OK && slot.append != NST_NONE;
+        case NST_POSITIONS:
+            return nst_bundle_position(bundle, i, &position) == NST_OK && position.part;
+        default:
+            return false;
     }
 }
 
