@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from nestling.bundle.manifest import Note
-from nestling.bundle.writer import BundleBuilder
+from nestling.chain_export import ChainExportReport, export_chain
 from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.subnet import Subnet
-from nestling.packing import add_constants, level_section
-from nestling.partition.decoder import DecoderCut, DecoderShape, chain_macs, cut_decoder
+from nestling.experts.index import Predictor
+from nestling.experts.predictor import fit_predictors
+from nestling.experts.routing import record_routing
+from nestling.experts.slices import F32, ExpertFormat
+from nestling.partition.decoder import DecoderCut, DecoderShape, cut_decoder
 from nestling.quantize.schemes import get_scheme
-from nestling.targets.dtypes import TORCH_DTYPES
-from nestling.targets.lowered import LoweredProgram
-from nestling.targets.pool import Job, Progress, lower_all
+from nestling.targets.pool import Progress
 
 TOKENIZER_SECTION = "tokenizer.json"
 """Data section that holds a tokenizer of the `tokenizers` package; absent: tokens are bytes."""
-
-
-@dataclass(frozen=True)
-class DecoderExportReport:
-    """What an export made.
-
-    Attributes:
-        path: the bundle.
-        file_bytes: its size.
-        section_bytes: bytes by section.
-        stages: number of stages.
-        paths: names of the subnets, small to large.
-        portable: stage -> operators that no delegate took.
-    """
-
-    path: Path
-    file_bytes: int
-    section_bytes: dict[str, int]
-    stages: int
-    paths: tuple[str, ...]
-    portable: dict[str, tuple[str, ...]]
 
 
 def export_decoder(
@@ -52,11 +35,13 @@ def export_decoder(
     tokenizer: bytes | None = None,
     meta: Mapping[str, Note] | None = None,
     quality: Mapping[str, Mapping[str, float]] | None = None,
+    experts: ExpertFormat = F32,
+    calibration: Tensor | None = None,
     jobs: int = 2,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     name: str | None = None,
-) -> DecoderExportReport:
+) -> ChainExportReport:
     """Export a decoder that generates token by token, any path at each.
 
     Args:
@@ -68,6 +53,9 @@ def export_decoder(
         tokenizer: `tokenizer.json`; without one, tokens are bytes.
         meta: notes to add.
         quality: figures of each path.
+        experts: how routed experts are stored, whatever the scheme.
+        calibration: int64 (windows, tokens), real text on which predictors of experts are fitted;
+            without it there are none.
         jobs: processes that lower at once.
         cache_dir: of lowered programs.
         progress: told about each finished stage.
@@ -80,91 +68,34 @@ def export_decoder(
     chosen = get_scheme(scheme)
     named = dict(paths or supernet.space.named)
     pieces = cut_decoder(supernet, chosen, shape, named)
-    work = [
-        Job(stage, piece.module, pieces.example_inputs(stage))
-        for stage, piece in pieces.stages.items()
-    ]
-    lowered = lower_all(work, processes=jobs, cache_dir=cache_dir, progress=progress)
-    programs = dict(zip(pieces.stages, lowered, strict=True))
-    notes = {"decoder.context": pieces.shape.context, **(meta or {})}
-    builder = BundleBuilder(
-        name=name or out_path.stem, scheme=chosen.name, family=supernet.family, meta=notes
+    report = export_chain(
+        pieces,
+        out_path,
+        family=supernet.family,
+        experts=experts,
+        predictors=() if calibration is None else _fit_predictors(supernet, pieces, calibration),
+        meta={"decoder.context": pieces.shape.context, **(meta or {})},
+        quality=quality,
+        data=None if tokenizer is None else {TOKENIZER_SECTION: tokenizer},
+        jobs=jobs,
+        cache_dir=cache_dir,
+        progress=progress,
+        name=name,
     )
-    packer = _Packer(builder, supernet, pieces)
-    for stage, program in programs.items():
-        packer.add_stage(stage, program)
-    for path in pieces.paths:
-        packer.add_path(path, (quality or {}).get(path))
-    if tokenizer is not None:
-        builder.add_data(TOKENIZER_SECTION, tokenizer)
-    manifest = builder.write(out_path)
-    return DecoderExportReport(
-        path=out_path,
-        file_bytes=out_path.stat().st_size,
-        section_bytes={section.name: section.size for section in manifest.sections},
-        stages=len(programs),
-        paths=tuple(named),
-        portable={stage: p.portable for stage, p in programs.items() if p.portable},
-    )
+    return replace(report, paths=tuple(named))
 
 
-class _Packer:
-    """Adds stages and paths to a builder."""
-
-    def __init__(self, builder: BundleBuilder, supernet: ElasticLlama, pieces: DecoderCut) -> None:
-        self.builder = builder
-        self.supernet = supernet
-        self.pieces = pieces
-        self._stages: dict[str, int] = {}
-        self._sizes: dict[str, dict[str, int]] = {}
-        for level in range(1, supernet.space.levels + 1):
-            builder.add_section(level_section(level), "blob", level)
-        self._slots: dict[str, int] = {}
-        for name, slot in pieces.slots.items():
-            self._slots[name] = builder.add_slot(
-                name,
-                TORCH_DTYPES[slot.example.dtype],
-                slot.example.shape,
-                slot.role,
-                append=None if slot.append is None else self._slots[slot.append],
-            )
-        self._positions = {
-            name: builder.add_position(name, layer, required)
-            for name, (layer, required) in pieces.positions.items()
-        }
-        self._homes: dict[bytes, str] = {}
-
-    def add_stage(self, name: str, program: LoweredProgram) -> None:
-        """Add a lowered stage."""
-        stage = self.pieces.stages[name]
-        bindings, self._sizes[name] = add_constants(
-            self.builder, program, level_section(stage.level), self._homes
-        )
-        self._stages[name] = self.builder.add_stage(
-            name,
-            program=self.builder.add_program(program.program, packed=True),
-            first=self._positions[stage.first],
-            last=self._positions[stage.last],
-            inputs=[self._slots[slot] for slot in stage.inputs],
-            outputs=[self._slots[slot] for slot in stage.outputs],
-            bindings=bindings,
-            level=stage.level,
-            bits=stage.bits,
-            macs=stage.macs,
-            arena_bytes=program.arena_bytes,
-        )
-
-    def add_path(self, name: str, quality: Mapping[str, float] | None) -> None:
-        """Add a list of stages."""
-        path = self.pieces.paths[name]
-        sizes: dict[str, int] = {}
-        for stage in path.stages:
-            sizes.update(self._sizes[stage])
-        self.builder.add_path(
-            name,
-            chain=[self._stages[stage] for stage in path.stages],
-            parameters=self.supernet.count_parameters(path.subnet),
-            macs=chain_macs(self.pieces, path.stages),
-            weight_bytes=sum(sizes.values()),
-            quality=quality,
-        )
+def _fit_predictors(
+    supernet: ElasticLlama, pieces: DecoderCut, text: Tensor
+) -> list[Predictor | None]:
+    """Run the full network over text, and fit on what its expert layers did."""
+    before, training = supernet.active, supernet.training
+    supernet.eval()
+    try:
+        with torch.no_grad(), record_routing(supernet) as calls:
+            for window in text:
+                supernet(window[None], subnet=supernet.space.full())
+    finally:
+        supernet.select(before)
+        supernet.train(training)
+    return fit_predictors(pieces.experts, calls)

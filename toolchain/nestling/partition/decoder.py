@@ -13,19 +13,19 @@ its name says which::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from nestling.bundle.manifest import SlotRole
 from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.llama import DecoderHead, DecoderStem, ElasticLlama
 from nestling.elastic.subnet import Subnet
 from nestling.errors import ModelError
+from nestling.experts.layer import ExpertFeedForward
+from nestling.partition.chain import Chain
 from nestling.partition.cut import block_stage, plain_supernet
 from nestling.partition.decoder_modules import (
     AttentionStage,
@@ -36,7 +36,6 @@ from nestling.partition.decoder_modules import (
     RotaryRows,
     TakeStage,
 )
-from nestling.quantize.dynamic import quantize_linears
 from nestling.quantize.schemes import Scheme
 
 
@@ -74,80 +73,15 @@ class DecoderShape:
         return self.context + max(self.chunks)
 
 
-@dataclass(frozen=True)
-class DecoderSlot:
-    """A tensor between stages, by example.
-
-    Attributes:
-        example: its dtype and shape.
-        role: as in the bundle.
-        append: name of the state slot whose next rows this one is.
-    """
-
-    example: Tensor
-    role: SlotRole = "internal"
-    append: str | None = None
-
-
-@dataclass(frozen=True)
-class DecoderStage:
-    """One stage before it is lowered.
-
-    Attributes:
-        module: in evaluation mode, quantised.
-        inputs: names of slots.
-        outputs: names of slots.
-        first: name of the first position that it covers.
-        last: name of the last one.
-        level: nesting level.
-        bits: of its weights.
-        macs: multiply-accumulates of its products with weights.
-    """
-
-    module: nn.Module
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    first: str
-    last: str
-    level: int
-    bits: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class DecoderPath:
-    """A list of stages with a name.
-
-    Attributes:
-        subnet: what it computes.
-        stages: names.
-    """
-
-    subnet: Subnet
-    stages: tuple[str, ...]
-
-
 @dataclass
-class DecoderCut:
+class DecoderCut(Chain):
     """A decoder in pieces, all by name.
 
     Attributes:
         shape: how many tokens.
-        positions: name -> (layer, whether it is required), in the order of the chain.
-        slots: tensors between stages.
-        stages: what is lowered.
-        paths: lists of stages.
     """
 
-    shape: DecoderShape
-    positions: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    slots: dict[str, DecoderSlot] = field(default_factory=dict)
-    stages: dict[str, DecoderStage] = field(default_factory=dict)
-    paths: dict[str, DecoderPath] = field(default_factory=dict)
-
-    def example_inputs(self, stage: str) -> tuple[Tensor, ...]:
-        """Return inputs of a stage to trace it with."""
-        return tuple(self.slots[name].example.clone() for name in self.stages[stage].inputs)
+    shape: DecoderShape = field(default_factory=DecoderShape)
 
 
 def cut_decoder(
@@ -167,14 +101,13 @@ def cut_decoder(
     Raises:
         ModelError: the model is not such a decoder, or the scheme needs calibration.
     """
-    if scheme.activations == "static":
-        raise ModelError("decoders are not quantised statically", actual=scheme.name)
+    out = DecoderCut(scheme, shape=shape or DecoderShape())
     named = dict(paths or supernet.space.named)
     for subnet in named.values():
         supernet.space.check(subnet)
     supernet = plain_supernet(supernet, scheme)
     with torch.no_grad():
-        return _Cutter(supernet, scheme, shape or DecoderShape(), named).cut()
+        return _Cutter(supernet, out, named).cut()
 
 
 @dataclass(frozen=True)
@@ -196,21 +129,20 @@ class _Cutter:
     def __init__(
         self,
         supernet: ElasticLlama,
-        scheme: Scheme,
-        shape: DecoderShape,
+        out: DecoderCut,
         named: Mapping[str, Subnet],
     ) -> None:
         stem, head = supernet.stem, supernet.head
         if not isinstance(stem, DecoderStem) or not isinstance(head, DecoderHead):
             raise ModelError("not a decoder", actual=type(supernet).__name__)
-        self.stem, self.head, self.scheme, self.named = stem, head, scheme, named
+        self.stem, self.head, self.named, self.out = stem, head, named, out
+        self.parameters = {name: supernet.count_parameters(s) for name, s in named.items()}
         self.blocks = supernet.chain
         self.layers = supernet.layers()
-        self.cos, self.sin = stem.rotary(torch.arange(shape.rows))
+        self.cos, self.sin = stem.rotary(torch.arange(out.shape.rows))
         self.dim = stem.embedding.embedding_dim
         self.head_dim = self.cos.shape[1]
         self.exits = self._find_exits()
-        self.out = DecoderCut(shape)
 
     def cut(self) -> DecoderCut:
         """Return everything."""
@@ -245,71 +177,71 @@ class _Cutter:
         return depth if depth < len(self.layers) else None
 
     def _add_positions(self) -> None:
-        add = self.out.positions
+        add = self.out.add_position
         first, last = self.blocks[0].layer, self.blocks[-1].layer
-        add["stem"] = (first, True)
+        add("stem", first)
         for depth, layer in enumerate(self.layers, 1):
             for block in layer:
-                add[block.name] = (block.layer, not block.skippable)
+                add(block.name, block.layer, not block.skippable)
             if any(e.depth == depth for e in self.exits):
-                add[f"exit{depth}"] = (layer[0].layer, False)
-        add["take"] = (last, False)
-        add["head"] = (last, True)
+                add(f"exit{depth}", layer[0].layer, False)
+        add("take", last, False)
+        add("head", last)
 
     def _add_states(self) -> None:
         rows = self.out.shape.rows
         for block in self._attention():
             width = block.units * block.head_dim
             for kind in ("keys", "values"):
-                slot = DecoderSlot(torch.zeros(rows, width), "state")
-                self.out.slots[f"{block.name}.{kind}"] = slot
+                self.out.add_slot(f"{block.name}.{kind}", torch.zeros(rows, width), "state")
         for point in self.exits:
-            self.out.slots[f"exit{point.depth}"] = DecoderSlot(torch.zeros(rows, self.dim), "state")
-        self.out.slots["position"] = DecoderSlot(torch.zeros(1, dtype=torch.int64), "input")
+            self.out.add_slot(f"exit{point.depth}", torch.zeros(rows, self.dim), "state")
+        self.out.add_slot("position", torch.zeros(1, dtype=torch.int64), "input")
 
     def _attention(self) -> list[ElasticAttention]:
         return [block for block in self.blocks if isinstance(block, ElasticAttention)]
 
     def _add_slots(self, tokens: int) -> None:
-        add, end = self.out.slots, _size(tokens)
+        add, end = self.out.add_slot, _size(tokens)
         long = torch.int64
-        add[f"tokens{end}"] = DecoderSlot(torch.zeros(1, tokens, dtype=long), "input")
-        add[f"x{end}"] = DecoderSlot(torch.randn(1, tokens, self.dim))
+        add(f"tokens{end}", torch.zeros(1, tokens, dtype=long), "input")
+        add(f"x{end}", torch.randn(1, tokens, self.dim))
         for name, table in (("cos", self.cos), ("sin", self.sin)):
-            add[f"{name}{end}"] = DecoderSlot(table[:tokens, None].clone())
+            add(f"{name}{end}", table[:tokens, None].clone())
         if tokens > 1:
-            add[f"row{end}"] = DecoderSlot(torch.zeros(1, dtype=long), "input")
+            add(f"row{end}", torch.zeros(1, dtype=long), "input")
         vocabulary = self.head.classifier.out_features
         if tokens in (1, self.out.shape.verify):
-            add[f"logits{end}"] = DecoderSlot(torch.zeros(1, tokens, vocabulary), "output")
+            add(f"logits{end}", torch.zeros(1, tokens, vocabulary), "output")
         for block in self._attention():
             width = block.units * block.head_dim
             for kind in ("keys", "values"):
                 state = f"{block.name}.{kind}"
-                add[f"{state}.t{tokens}"] = DecoderSlot(torch.zeros(tokens, width), append=state)
+                add(f"{state}.t{tokens}", torch.zeros(tokens, width), append=state)
         for point in self.exits:
             state = f"exit{point.depth}"
-            slot = DecoderSlot(torch.zeros(tokens, self.dim), append=state)
-            add[f"{state}.t{tokens}"] = slot
+            add(f"{state}.t{tokens}", torch.zeros(tokens, self.dim), append=state)
 
     def _add_ends(self, tokens: int) -> None:
         end = _size(tokens)
         stream = (f"x{end}", f"cos{end}", f"sin{end}")
         rotary = RotaryRows(self.cos, self.sin, tokens)
         embed = EmbedStage(self.stem.embedding, rotary)
-        self._add(f"stem{end}", embed, (f"tokens{end}", "position"), stream, "stem")
+        self.out.add_stage(f"stem{end}", embed, (f"tokens{end}", "position"), stream, "stem")
         for point in self.exits:
             kept = f"exit{point.depth}"
             rows = (f"{kept}.t{tokens}",)
-            self._add(f"{kept}{end}", KeepStage(), stream[:1], rows, kept)
+            self.out.add_stage(f"{kept}{end}", KeepStage(), stream[:1], rows, kept)
             resume = ResumeStage(rotary)
-            self._add(f"from{point.depth}{end}", resume, (kept, "position"), stream, "stem", kept)
+            self.out.add_stage(
+                f"from{point.depth}{end}", resume, (kept, "position"), stream, "stem", kept
+            )
         if tokens > 1:
             take = TakeStage()
-            self._add(f"take{end}", take, (stream[0], f"row{end}"), ("x",), "take")
+            self.out.add_stage(f"take{end}", take, (stream[0], f"row{end}"), ("x",), "take")
         if f"logits{end}" in self.out.slots:
             head = nn.Sequential(self.head.norm.scaled(1.0), self.head.classifier)
-            self._add(f"head{end}", head, stream[:1], (f"logits{end}",), "head")
+            self.out.add_stage(f"head{end}", head, stream[:1], (f"logits{end}",), "head")
 
     def _add_block(self, block: ElasticBlock, tokens: int) -> None:
         end = _size(tokens)
@@ -321,42 +253,18 @@ class _Cutter:
                 rows = tuple(f"{cache}.t{tokens}" for cache in caches)
                 attention = AttentionStage(block, level)
                 inputs = (stream, *rotary, "position", *caches)
-                self._add(name, attention, inputs, (stream, *rows), block.name, level=level)
+                self.out.add_stage(
+                    name, attention, inputs, (stream, *rows), block.name, level=level
+                )
                 if level == 1 and self.exits and block.skippable:
                     fill = KeyValueStage(block)
                     inputs = (stream, *rotary)
-                    self._add(f"{block.name}.fill{end}", fill, inputs, rows, block.name)
+                    self.out.add_stage(f"{block.name}.fill{end}", fill, inputs, rows, block.name)
+            elif isinstance(block, ExpertFeedForward):
+                self.out.add_expert_stage(name, block, stream, block.name, level=level)
             else:
                 stage = block_stage(block, level)
-                self._add(name, stage, (stream,), (stream,), block.name, level=level)
-
-    def _add(
-        self,
-        name: str,
-        module: nn.Module,
-        inputs: tuple[str, ...],
-        outputs: tuple[str, ...],
-        first: str,
-        last: str | None = None,
-        level: int = 1,
-    ) -> None:
-        module = module.eval()
-        example = tuple(self.out.slots[slot].example for slot in inputs)
-        with FlopCounterMode(display=False) as counter:
-            module(*example)
-        bits = self.scheme.full_bits
-        if self.scheme.activations == "dynamic":
-            module = quantize_linears(module, self.scheme, bits)
-        self.out.stages[name] = DecoderStage(
-            module.eval(),
-            inputs,
-            outputs,
-            first,
-            last or first,
-            level,
-            bits,
-            int(counter.get_total_flops()) // 2,
-        )
+                self.out.add_stage(name, stage, (stream,), (stream,), block.name, level=level)
 
     def _add_paths(self, name: str, subnet: Subnet) -> None:
         depth = self._exit_depth(subnet)
@@ -387,21 +295,17 @@ class _Cutter:
         if any(e.depth == depth and e.levels == subnet.levels[: len(e.levels)] for e in self.exits):
             after = 1 + max(i for i, s in enumerate(stages) if ".fill" not in s)
             stages.insert(after, f"exit{depth}{end}")
+        parameters = self.parameters[name]
         name += ".fill" if fill else ""
         name += f".from{start.depth}" if start is not None else ""
         if tokens == 1:
-            self.out.paths[name] = DecoderPath(subnet, (*stages, "head"))
+            self.out.add_path(name, (*stages, "head"), parameters)
             return
         taken = (*stages, f"take{end}", "head")
-        self.out.paths[f"{name}.t{tokens}"] = DecoderPath(subnet, taken)
+        self.out.add_path(f"{name}.t{tokens}", taken, parameters)
         if tokens == self.out.shape.verify:
-            self.out.paths[f"{name}.all{tokens}"] = DecoderPath(subnet, (*stages, f"head{end}"))
+            self.out.add_path(f"{name}.all{tokens}", (*stages, f"head{end}"), parameters)
 
 
 def _size(tokens: int) -> str:
     return "" if tokens == 1 else f".t{tokens}"
-
-
-def chain_macs(cut: DecoderCut, stages: Sequence[str]) -> int:
-    """Return the multiply-accumulates of a list of stages."""
-    return sum(cut.stages[name].macs for name in stages)
