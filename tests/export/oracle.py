@@ -6,7 +6,7 @@ import torch
 from executorch.runtime import Runtime
 from torch import Tensor, nn
 
-from nestling.targets.xnnpack import lower_whole, trace
+from nestling.targets.xnnpack.lower import lower_whole, trace
 
 
 def run_plain(module: nn.Module, *inputs: Tensor) -> Tensor:

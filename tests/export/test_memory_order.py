@@ -14,7 +14,7 @@ from nestling.partition.cut import cut
 from nestling.quantize.schemes import get_scheme
 from nestling.targets.memory_order import keep_channels_innermost
 from nestling.targets.structure import structure_digest
-from nestling.targets.xnnpack import lower_whole, trace
+from nestling.targets.xnnpack.lower import lower_whole, trace
 
 CHANNELS_INNERMOST = [0, 2, 3, 1]
 CHANNELS_OUTERMOST = [0, 1, 2, 3]

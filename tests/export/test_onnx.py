@@ -23,11 +23,11 @@ from nestling.errors import EngineError, ExportError, TargetError
 from nestling.onnx_in.nest import nest
 from nestling.partition.cut import cut
 from nestling.quantize.schemes import get_scheme
-from nestling.targets.onnx_folder import INDEX_NAME, WEIGHTS_NAME, OnnxReport, export_onnx
-from nestling.targets.onnx_stages import OnnxRunner
+from nestling.targets.onnx.folder import INDEX_NAME, WEIGHTS_NAME, OnnxReport, export_onnx
+from nestling.targets.onnx.stages import OnnxRunner
 from nestling.targets.registry import get_target
 from nestling.targets.target import Work
-from nestling.targets.xnnpack_stages import quantize_stages
+from nestling.targets.xnnpack.stages import quantize_stages
 
 Sample = tuple[Tensor, ...]
 

@@ -19,7 +19,7 @@ from nestling.targets.structure import (
     make_template,
     structure_digest,
 )
-from nestling.targets.xnnpack import lower_program, trace
+from nestling.targets.xnnpack.lower import lower_program, trace
 
 SEQUENCE = (seeded(1, 5, 32),)
 IMAGE = (seeded(1, 8, 6, 6),)

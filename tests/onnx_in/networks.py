@@ -11,7 +11,7 @@ import torch
 from elastic.samples import randomise
 from torch import Tensor, nn
 
-from nestling.targets.onnx_convert import convert
+from nestling.targets.onnx.convert import convert
 from nestling.targets.quiet import quiet
 
 

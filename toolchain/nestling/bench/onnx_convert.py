@@ -35,7 +35,7 @@ def convert(
     """
     import onnx
 
-    from nestling.targets.onnx_convert import convert as to_onnx
+    from nestling.targets.onnx.convert import convert as to_onnx
     from nestling.targets.quiet import quiet
 
     if scheme not in SCHEMES:

@@ -36,7 +36,7 @@ def export_models(
     """
     from nestling.cli.progress import progress_bar
     from nestling.errors import ExportError
-    from nestling.targets.onnx_folder import export_onnx
+    from nestling.targets.onnx.folder import export_onnx
     from nestling.targets.registry import describe_target
 
     if tuple(targets) != (TARGET,):

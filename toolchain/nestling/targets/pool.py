@@ -27,7 +27,7 @@ from nestling.targets.structure import (
     make_template,
     structure_digest,
 )
-from nestling.targets.xnnpack import TARGET, lower_program, lower_whole, trace
+from nestling.targets.xnnpack.lower import TARGET, lower_program, lower_whole, trace
 
 
 class _NamedJob(Protocol):

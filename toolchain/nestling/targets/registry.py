@@ -25,12 +25,12 @@ GROUP = "nestling.targets"
 """Entry points that announce targets."""
 
 BUILT_IN = (
-    "nestling.targets.xnnpack_description:TARGETS",
-    "nestling.targets.portable_description:TARGETS",
+    "nestling.targets.xnnpack.description:TARGETS",
+    "nestling.targets.portable.description:TARGETS",
     "nestling.targets.cortex_m.description:TARGETS",
     "nestling.targets.qnn.description:TARGETS",
     "nestling.targets.openvino.description:TARGETS",
-    "nestling.targets.onnx_description:TARGETS",
+    "nestling.targets.onnx.description:TARGETS",
     "nestling.targets.vulkan.description:TARGETS",
     "nestling.targets.coreml.description:TARGETS",
     "nestling.targets.cadence.description:TARGETS",

@@ -22,7 +22,7 @@ from nestling.targets.quiet import quiet
 from nestling.targets.stage_process import SUFFIX
 from nestling.targets.standalone import standalone
 from nestling.targets.target import StageRunner
-from nestling.targets.xnnpack import trace
+from nestling.targets.xnnpack.lower import trace
 
 CONVERTER = "model-converter"
 """Program that makes VGF of TOSA; a Python package brings it."""

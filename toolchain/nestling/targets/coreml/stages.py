@@ -29,7 +29,7 @@ from nestling.targets.emit import emit
 from nestling.targets.quiet import quiet
 from nestling.targets.structure import content_digest
 from nestling.targets.target import StageRunner
-from nestling.targets.xnnpack import trace
+from nestling.targets.xnnpack.lower import trace
 
 
 class CoreMLTarget(DelegateTarget):

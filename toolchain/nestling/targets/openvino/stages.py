@@ -22,7 +22,7 @@ from nestling.targets.quiet import quiet
 from nestling.targets.stage_process import SUFFIX, open_stage_process
 from nestling.targets.standalone import standalone
 from nestling.targets.target import StageRunner
-from nestling.targets.xnnpack import trace
+from nestling.targets.xnnpack.lower import trace
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 """What the plug-in is told: left alone it computes in bfloat16 where the processor can."""

@@ -23,8 +23,8 @@ from nestling.targets.emit import emit
 from nestling.targets.quiet import quiet
 from nestling.targets.target import StageRunner, Work
 from nestling.targets.vulkan.weights import quantize_weights_alone
-from nestling.targets.xnnpack import trace
-from nestling.targets.xnnpack_stages import quantize_stages
+from nestling.targets.xnnpack.lower import trace
+from nestling.targets.xnnpack.stages import quantize_stages
 
 
 class VulkanTarget(DelegateTarget):

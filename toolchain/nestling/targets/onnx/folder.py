@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from nestling.bundle.atomic import replacing
 from nestling.errors import ExportError
 from nestling.targets.lowered import LoweredProgram
-from nestling.targets.onnx_convert import WEIGHTS_NAME, place_weights
+from nestling.targets.onnx.convert import WEIGHTS_NAME, place_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +95,7 @@ def write_models(folder: Path, programs: Mapping[str, LoweredProgram]) -> Folder
 
     Args:
         folder: made if it is not there.
-        programs: name of each file -> what :func:`nestling.targets.onnx_convert.lower` gave.
+        programs: name of each file -> what :func:`nestling.targets.onnx.convert.lower` gave.
     """
     folder.mkdir(parents=True, exist_ok=True)
     offsets: dict[bytes, int] = {}
@@ -157,7 +157,7 @@ def export_onnx(
     """
     from nestling.partition.cut import cut
     from nestling.quantize.schemes import get_scheme
-    from nestling.targets.onnx_stages import OnnxTarget
+    from nestling.targets.onnx.stages import OnnxTarget
     from nestling.targets.registry import get_target
     from nestling.targets.target import Work
 

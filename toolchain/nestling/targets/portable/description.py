@@ -9,7 +9,7 @@ TARGETS = (
         processor="any CPU, ExecuTorch's own kernels: slow, but always there",
         grain="layer",
         schemes=("fp32",),
-        implementation="nestling.targets.portable:PortableTarget",
+        implementation="nestling.targets.portable.stages:PortableTarget",
         executed="by the runtime, here and for arm64 under qemu-user",
     ),
 )

@@ -14,7 +14,7 @@ from nestling.targets.pool import Job, named, run_jobs
 from nestling.targets.quiet import quiet
 from nestling.targets.structure import content_digest
 from nestling.targets.target import LoweredStages, Target, Work
-from nestling.targets.xnnpack import trace
+from nestling.targets.xnnpack.lower import trace
 
 TARGET = "portable"
 

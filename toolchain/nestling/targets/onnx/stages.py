@@ -21,12 +21,12 @@ from nestling.errors import EngineError, TargetError, first_line
 from nestling.partition.cut import StageKey
 from nestling.targets.cache import LoweringCache, cache_key
 from nestling.targets.lowered import LoweredProgram
-from nestling.targets.onnx_convert import OPSET, lower
-from nestling.targets.onnx_folder import write_models
+from nestling.targets.onnx.convert import OPSET, lower
+from nestling.targets.onnx.folder import write_models
 from nestling.targets.pool import named, run_jobs
 from nestling.targets.structure import content_digest
 from nestling.targets.target import LoweredStages, StageRun, StageRunner, Target, Work
-from nestling.targets.xnnpack_stages import quantize_stages
+from nestling.targets.xnnpack.stages import quantize_stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

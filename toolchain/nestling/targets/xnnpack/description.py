@@ -9,7 +9,7 @@ TARGETS = (
         processor="CPU of phones, boards and PCs (arm64, x86-64)",
         grain="layer",
         schemes=("fp32", "fp16", "int8-static", "int8-dynamic", "int4-group32", "int8-nibble"),
-        implementation="nestling.targets.xnnpack_stages:XnnpackTarget",
+        implementation="nestling.targets.xnnpack.stages:XnnpackTarget",
         executed="by the runtime, here and for arm64 under qemu-user",
     ),
 )

@@ -1,0 +1,1 @@
+"""Any CPU through ExecuTorch's own kernels, without a delegate."""
