@@ -22,7 +22,7 @@ class Muon(torch.optim.Optimizer):
     """The optimiser.
 
     Args:
-        parameters: Matrices alone.
+        parameters: Matrices alone, or stacks of them, (..., rows, columns).
         lr: Size of the update's singular values, before the factor for tall matrices.
         momentum: Of the Nesterov momentum.
         weight_decay: Share of a weight, times `lr`, that each step takes away.
@@ -57,10 +57,12 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             state["momentum"].lerp_(parameter.grad, 1.0 - group["momentum"])
             directions.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
-        rows, columns = parameters[0].shape
+        rows, columns = parameters[0].shape[-2:]
         lr = group["lr"]
         scale = lr * max(1.0, rows / columns) ** 0.5
-        for parameter, update in zip(parameters, orthogonal(torch.stack(directions)), strict=True):
+        stacked = torch.stack(directions)
+        updates = orthogonal(stacked.reshape(-1, rows, columns)).reshape(stacked.shape)
+        for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1.0 - lr * group["weight_decay"]).add_(update, alpha=-scale)
 
 
