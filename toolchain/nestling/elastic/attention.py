@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nestling.elastic.block import ElasticBlock, linear_slice, permute_rows
-from nestling.elastic.norms import RMSNorm
+from nestling.elastic.norms import JoinedHeadsNorm, RMSNorm
 from nestling.elastic.widths import DEFAULT_WIDTHS, resolve_widths
 from nestling.errors import ModelError
 
@@ -38,6 +38,7 @@ class ElasticAttention(ElasticBlock):
         bias: Whether query, key and value projections have biases.
         output_bias: Whether the output projection has one. Default: as `bias`.
         qk_norm_eps: If given, queries and keys pass a root-mean-square norm for each head (Qwen3).
+        qk_norm_whole: Whether that norm is over all heads at once (OLMoE); then there is one level.
         masked: Whether the context has a mask.
         rotary: Whether the context has rotary tables.
         norm: Applied before. Default: a LayerNorm, unless `post` is given.
@@ -60,6 +61,7 @@ class ElasticAttention(ElasticBlock):
         bias: bool = True,
         output_bias: bool | None = None,
         qk_norm_eps: float | None = None,
+        qk_norm_whole: bool = False,
         masked: bool = False,
         rotary: bool = False,
         norm: nn.Module | None = None,
@@ -99,9 +101,20 @@ class ElasticAttention(ElasticBlock):
         self.v = nn.Linear(dim, groups * self.head_dim, bias=bias)
         output_bias = bias if output_bias is None else output_bias
         self.o = nn.Linear(heads * self.head_dim, dim, bias=output_bias)
-        normed = qk_norm_eps is not None
-        self.q_norm = RMSNorm(self.head_dim, qk_norm_eps or 0.0) if normed else None
-        self.k_norm = RMSNorm(self.head_dim, qk_norm_eps or 0.0) if normed else None
+        if qk_norm_whole and len(self.widths) > 1:
+            raise ModelError(
+                "a norm over all heads has no narrower levels",
+                module=label,
+                actual=self.widths,
+                hint="give heads_widths=(1.0,)",
+            )
+        self.q_norm: RMSNorm | None = None
+        self.k_norm: RMSNorm | None = None
+        if qk_norm_eps is not None:
+            kind = JoinedHeadsNorm if qk_norm_whole else RMSNorm
+            queries, keys = (heads, groups) if qk_norm_whole else (1, 1)
+            self.q_norm = kind(queries * self.head_dim, qk_norm_eps)
+            self.k_norm = kind(keys * self.head_dim, qk_norm_eps)
 
     @property
     def query_width(self) -> int:

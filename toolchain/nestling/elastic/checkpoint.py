@@ -21,8 +21,16 @@ from nestling.errors import ModelError
 FORMAT = "nestling-supernet"
 VERSION = 1
 
+
+def _expert_llama(**arguments: Any) -> Supernet:
+    from nestling.experts.decoder import ExpertLlama  # expert layers are elastic blocks themselves
+
+    return ExpertLlama(**arguments)
+
+
 _FAMILIES: dict[str, Callable[..., Supernet]] = {
     "bert": ElasticBert,
+    "expert_llama": _expert_llama,
     "graph": ElasticGraph,
     "llama": ElasticLlama,
     "mobilenet_v2": ElasticMobileNet,

@@ -16,14 +16,25 @@ from nestling.elastic.supernet import Supernet
 from nestling.elastic.widths import DEFAULT_WIDTHS
 from nestling.errors import ModelError
 
+
+def _convert_experts(model: Any, **options: Any) -> Supernet:
+    from nestling.experts.checkpoints import from_transformers  # made of elastic blocks themselves
+
+    return from_transformers(model, **options)
+
+
 _CONVERSIONS: dict[str, Callable[..., Supernet]] = {
     "BertForSequenceClassification": bert.from_transformers,
     "BertModel": bert.from_transformers,
     "LlamaForCausalLM": llama.from_transformers,
+    "MixtralForCausalLM": _convert_experts,
     "MobileNetV2ForImageClassification": mobilenet.from_transformers,
     "MobileNetV2Model": mobilenet.from_transformers,
+    "OlmoeForCausalLM": _convert_experts,
     "Qwen2ForCausalLM": llama.from_transformers,
+    "Qwen2MoeForCausalLM": _convert_experts,
     "Qwen3ForCausalLM": llama.from_transformers,
+    "Qwen3MoeForCausalLM": _convert_experts,
     "ViTForImageClassification": vit.from_transformers,
     "ViTModel": vit.from_transformers,
 }
@@ -31,9 +42,13 @@ _CONVERSIONS: dict[str, Callable[..., Supernet]] = {
 _DEFAULT_CLASSES = {
     "bert": "BertForSequenceClassification",
     "llama": "LlamaForCausalLM",
+    "mixtral": "MixtralForCausalLM",
     "mobilenet_v2": "MobileNetV2ForImageClassification",
+    "olmoe": "OlmoeForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
+    "qwen2_moe": "Qwen2MoeForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
     "vit": "ViTForImageClassification",
 }
 
@@ -53,7 +68,8 @@ def convert(
         model: One of
 
             - a Hugging Face `transformers` model of a known family (ViT, BERT, MobileNetV2, Llama,
-              Qwen2, Qwen3), a local folder with one, or a configuration (then with random weights);
+              Qwen2, Qwen3, Mixtral, OLMoE, Qwen2-MoE, Qwen3-MoE), a local folder with one, or a
+              configuration (then with random weights);
             - a module with `stem`, `blocks` and `head`, or an `nn.Sequential`, built of elastic
               blocks; what stands between blocks becomes a `FixedBlock`;
             - a supernet, which is returned as it is.

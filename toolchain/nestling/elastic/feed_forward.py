@@ -57,6 +57,7 @@ class ElasticFeedForward(ElasticBlock):
             post=post,
             dropout=dropout,
         )
+        self.activation_name = activation
         self.activation = activation_module(activation)
         self.gate = nn.Linear(dim, hidden, bias=bias) if gated else None
         self.up = nn.Linear(dim, hidden, bias=bias)

@@ -42,7 +42,20 @@ class RMSNorm(nn.Module):
 
     def scaled(self, scale: float) -> RMSNorm:
         """Return a norm of its own with the scale multiplied into its weight."""
-        copy = RMSNorm(len(self.weight), self.eps)
+        copy = type(self)(len(self.weight), self.eps)
         with torch.no_grad():
             copy.weight.copy_(self.weight * scale if scale != 1.0 else self.weight)
         return copy
+
+
+class JoinedHeadsNorm(RMSNorm):
+    """An RMSNorm of queries or keys over all heads at once (OLMoE).
+
+    Args:
+        dim: All heads together.
+        eps: Added to the mean square.
+    """
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Normalise (batch, positions, heads, head_dim)."""
+        return super().forward(x.flatten(2), scale).reshape(x.shape)

@@ -28,7 +28,6 @@ _SLICE = struct.Struct("<QII")
 _SLICE_ALIGNMENT = 64
 _PREDICTOR_ALIGNMENT = 16
 _GATED, _RENORMALISE, _BIASES = 1, 2, 4
-assert (_HEADER.size, _LAYER.size, _SLICE.size) == (64, 64, 16)
 _ACTIVATIONS = {
     "silu": 0,
     "swish": 0,
@@ -114,7 +113,7 @@ def _encode_index(
         if layer.predictor is not None:
             predictors.extend(bytes(-len(predictors) % _PREDICTOR_ALIGNMENT))
             offset = start + len(predictors)
-            predictors.extend(_encode_predictor(layer, layers))
+            predictors.extend(_encode_predictor(layer, layer.predictor, layers))
         tables.extend(_encode_layer(layer, form, first, offset))
         first += layer.bank.experts
     body = bytes(tables) + b"".join(records)
@@ -161,9 +160,9 @@ def _encode_layer(layer: IndexedLayer, form: ExpertFormat, first: int, predictor
     )
 
 
-def _encode_predictor(layer: IndexedLayer, layers: Sequence[IndexedLayer]) -> bytes:
-    predictor = layer.predictor
-    assert predictor is not None
+def _encode_predictor(
+    layer: IndexedLayer, predictor: Predictor, layers: Sequence[IndexedLayer]
+) -> bytes:
     if not 0 <= predictor.layer < len(layers):
         raise ModelError(
             "a predictor is for a layer that is not there",

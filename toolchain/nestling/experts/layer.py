@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,13 @@ from nestling.elastic.feed_forward import FeedForward
 from nestling.errors import ModelError
 from nestling.experts.bank import ExpertBank, StackedExperts
 from nestling.experts.operator import experts as experts_operator
-from nestling.experts.routing import Router, Routing, expert_layers, route
+from nestling.experts.routing import (
+    RepresentativeRouter,
+    Router,
+    Routing,
+    expert_layers,
+    route,
+)
 from nestling.partition.modules import BlockStage
 
 ONLY_TASK = "router"
@@ -217,6 +224,7 @@ def make_expert_layer(
     activation: str = "silu",
     gated: bool = True,
     bias: bool = False,
+    representatives: bool = False,
     tasks: Sequence[str] = (),
     norm: nn.Module | None = None,
     name: str = "",
@@ -237,6 +245,7 @@ def make_expert_layer(
         activation: Name of the activation, of shared and routed experts.
         gated: Whether experts are gated.
         bias: Whether their projections have biases.
+        representatives: Whether the router is a `RepresentativeRouter`.
         tasks: See `ExpertFeedForward`.
         norm: See `ExpertFeedForward`.
         name: See `ElasticBlock`.
@@ -263,11 +272,15 @@ def make_expert_layer(
             activation=activation_module(activation),
             gate=nn.Linear(dim, shared_hidden, bias=bias) if gated else None,
         )
+    router: Callable[[int, int], nn.Module] = Router
+    if representatives:
+        router = partial(RepresentativeRouter, activation=activation, gated=gated, bias=bias)
     return ExpertFeedForward(
         bank,
         shared=shared,
         shared_gate=shared_gate,
         tasks=tasks,
+        router=router,
         norm=norm,
         name=name,
         layer=layer,

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nestling.elastic.activation import activation_module
+
 if TYPE_CHECKING:
     from nestling.experts.layer import ExpertFeedForward
 
@@ -34,6 +36,50 @@ class Router(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """(..., dim) to (..., experts)."""
         return F.linear(h, self.weight)
+
+
+class RepresentativeRouter(nn.Module):
+    """Scores an expert by how strong one of its neurons is (CMoE, arXiv:2502.04416).
+
+    The scores are so small that a softmax of them is one over the number of experts, in float32:
+    they decide who is chosen and say nothing of how much.
+
+    Args:
+        dim: Width of the stream.
+        experts: Number of experts.
+        activation: Of the neurons.
+        gated: Whether neurons are gated.
+        bias: Whether they have biases.
+    """
+
+    SCALE = 2.0**-32
+
+    def __init__(self, dim: int, experts: int, *, activation: str, gated: bool, bias: bool) -> None:
+        super().__init__()
+        self.activation = activation_module(activation)
+        self.up = nn.Parameter(torch.zeros(experts, dim))
+        self.gate = nn.Parameter(torch.zeros(experts, dim)) if gated else None
+        self.up_bias = nn.Parameter(torch.zeros(experts)) if bias else None
+        self.gate_bias = nn.Parameter(torch.zeros(experts)) if bias and gated else None
+
+    def load(self, up: nn.Linear, gate: nn.Linear | None, neurons: Tensor) -> None:
+        """Take the neurons, int64 (experts,), of a feed-forward block."""
+        with torch.no_grad():
+            for name, linear in (("up", up), ("gate", gate)):
+                if linear is not None:
+                    getattr(self, name).copy_(linear.weight[neurons])
+                    if linear.bias is not None:
+                        getattr(self, f"{name}_bias").copy_(linear.bias[neurons])
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(..., dim) to (..., experts)."""
+        neurons = F.linear(h, self.up, self.up_bias)
+        if self.gate is None:
+            neurons = self.activation(neurons)
+        else:
+            neurons = self.activation(F.linear(h, self.gate, self.gate_bias)) * neurons
+        scores: Tensor = neurons.abs() * self.SCALE
+        return scores
 
 
 def route(scores: Tensor, top_k: int, renormalise: bool) -> tuple[Tensor, Tensor]:

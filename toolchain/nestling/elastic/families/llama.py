@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.elastic.norms import RMSNorm
 from nestling.elastic.supernet import Supernet
 from nestling.elastic.widths import DEFAULT_WIDTHS
+
+_NOT_IN_CONFIG = ("self", "__class__", "feed_forwards")
 
 
 class ElasticLlama(Supernet):
@@ -56,6 +58,10 @@ class ElasticLlama(Supernet):
         last_only: Whether logits are computed for the last position alone.
         dropout: Of the results of blocks.
         attention_dropout: Of the attention weights.
+        qk_norm_whole: Whether `qk_norm` is over all heads at once (OLMoE); attention then has one
+            level.
+        feed_forwards: Makes the feed-forward block of a layer, given its number and its name, or
+            returns None for an elastic one. Such blocks are no part of `config`.
     """
 
     def __init__(
@@ -88,8 +94,10 @@ class ElasticLlama(Supernet):
         last_only: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        qk_norm_whole: bool = False,
+        feed_forwards: Callable[[int, str], ElasticBlock | None] | None = None,
     ) -> None:
-        config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        config = {key: value for key, value in locals().items() if key not in _NOT_IN_CONFIG}
         hidden = -(-dim * 8 // 3 // 64) * 64 if hidden is None else hidden
         head_dim = dim // heads if head_dim is None else head_dim
         frequencies = (
@@ -110,6 +118,7 @@ class ElasticLlama(Supernet):
                     bias=bias,
                     output_bias=output_bias,
                     qk_norm_eps=eps if qk_norm else None,
+                    qk_norm_whole=qk_norm_whole,
                     masked=True,
                     rotary=True,
                     norm=RMSNorm(dim, eps),
@@ -120,8 +129,10 @@ class ElasticLlama(Supernet):
                     attention_dropout=attention_dropout,
                 )
             )
+            name = f"layer{layer}.ffn"
             blocks.append(
-                ElasticFeedForward(
+                (None if feed_forwards is None else feed_forwards(layer, name))
+                or ElasticFeedForward(
                     dim,
                     core_hidden if core and core_hidden is not None else hidden,
                     widths=(1.0,) if core else widths,
@@ -129,7 +140,7 @@ class ElasticLlama(Supernet):
                     gated=True,
                     bias=ffn_bias,
                     norm=RMSNorm(dim, eps),
-                    name=f"layer{layer}.ffn",
+                    name=name,
                     layer=layer,
                     skippable=not core,
                     dropout=dropout,
@@ -231,52 +242,78 @@ def from_transformers(
     Raises:
         ModelError: The window is longer than the model's positions or its sliding window.
     """
+    supernet = ElasticLlama(
+        hidden=model.config.intermediate_size,
+        ffn_bias=model.model.layers[0].mlp.up_proj.bias is not None,
+        widths=widths,
+        heads_widths=heads_widths,
+        depths=depths,
+        last_only=last_only,
+        early_exit=early_exit,
+        **read_options(model, positions),
+    )
+    copy_all_but_feed_forwards(supernet, model)
+    for layer, (_, ffn) in zip(model.model.layers, supernet.layers(), strict=True):
+        copy_feed_forward(ffn, layer.mlp)
+    return supernet.eval()
+
+
+def read_options(model: Any, positions: int | None) -> dict[str, Any]:
+    """Return the arguments of `ElasticLlama` that a Hugging Face decoder decides, but for its FFNs.
+
+    Args:
+        model: A decoder of the Llama kind.
+        positions: Length of the window at export, at most 128 by default.
+
+    Raises:
+        ModelError: The window is longer than the model's positions or its sliding window.
+    """
     base, config = model.model, model.config
     longest = config.max_position_embeddings
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         longest = min(longest, config.sliding_window)
-    positions = choose_window(positions, longest, "positions or its sliding window")
-    first = base.layers[0]
-    supernet = ElasticLlama(
-        vocabulary=config.vocab_size,
-        dim=config.hidden_size,
-        depth=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        groups=config.num_key_value_heads,
-        head_dim=first.self_attn.head_dim,
-        hidden=config.intermediate_size,
-        positions=positions,
-        widths=widths,
-        heads_widths=heads_widths,
-        depths=depths,
-        activation=config.hidden_act,
-        bias=first.self_attn.q_proj.bias is not None,
-        output_bias=first.self_attn.o_proj.bias is not None,
-        ffn_bias=first.mlp.up_proj.bias is not None,
-        qk_norm=hasattr(first.self_attn, "q_norm"),
-        eps=config.rms_norm_eps,
-        inverse_frequencies=base.rotary_emb.inv_freq.tolist(),
-        rope_scale=float(base.rotary_emb.attention_scaling),
-        tied=model.lm_head.weight is base.embed_tokens.weight,
-        last_only=last_only,
-        early_exit=early_exit,
-        attention_dropout=config.attention_dropout,
-    )
+    attention = base.layers[0].self_attn
+    return {
+        "vocabulary": config.vocab_size,
+        "dim": config.hidden_size,
+        "depth": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "groups": config.num_key_value_heads,
+        "head_dim": attention.head_dim,
+        "positions": choose_window(positions, longest, "positions or its sliding window"),
+        "activation": config.hidden_act,
+        "bias": attention.q_proj.bias is not None,
+        "output_bias": attention.o_proj.bias is not None,
+        "qk_norm": hasattr(attention, "q_norm"),
+        "eps": config.rms_norm_eps,
+        "inverse_frequencies": base.rotary_emb.inv_freq.tolist(),
+        "rope_scale": float(base.rotary_emb.attention_scaling),
+        "tied": model.lm_head.weight is base.embed_tokens.weight,
+        "attention_dropout": config.attention_dropout,
+    }
+
+
+def copy_all_but_feed_forwards(supernet: ElasticLlama, model: Any) -> None:
+    """Copy a Hugging Face decoder's embedding, attention, norms and output projection."""
+    base = model.model
     stem: Any = supernet.stem
     head: Any = supernet.head
     copy_module(stem.embedding, base.embed_tokens)
     for layer, (attention, ffn) in zip(base.layers, supernet.layers(), strict=True):
-        source = layer.self_attn
-        copy_module(attention.norm, layer.input_layernorm)
+        source: Any = layer.self_attn
+        into: Any = attention
+        copy_module(into.norm, layer.input_layernorm)
         for name in ("q", "k", "v", "o"):
-            copy_module(getattr(attention, name), getattr(source, f"{name}_proj"))
-        if attention.q_norm is not None:
-            copy_module(attention.q_norm, source.q_norm)
-            copy_module(attention.k_norm, source.k_norm)
+            copy_module(getattr(into, name), getattr(source, f"{name}_proj"))
+        if into.q_norm is not None:
+            copy_module(into.q_norm, source.q_norm)
+            copy_module(into.k_norm, source.k_norm)
         copy_module(ffn.norm, layer.post_attention_layernorm)
-        copy_module(ffn.gate, layer.mlp.gate_proj)
-        copy_module(ffn.up, layer.mlp.up_proj)
-        copy_module(ffn.down, layer.mlp.down_proj)
     copy_module(head.norm, base.norm)
     copy_module(head.classifier, model.lm_head)
-    return supernet.eval()
+
+
+def copy_feed_forward(target: Any, source: Any) -> None:
+    """Copy the projections of a gated feed-forward module of Hugging Face's."""
+    for name in ("gate", "up", "down"):
+        copy_module(getattr(target, name), getattr(source, f"{name}_proj"))
