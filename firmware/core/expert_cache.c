@@ -95,12 +95,12 @@ static bool visit_is_sound(const nst_expert_cache *cache, const nst_expert_visit
            visit->count <= cache->shape.experts;
 }
 
-/* Whoever was prefetched for this layer was meant for this visit. */
-static void end_protection(nst_expert_cache *cache, uint32_t layer) {
-    uint32_t span = cache->shape.experts * cache->shape.slices;
-    for (uint32_t key = layer * span; key < (layer + 1) * span; key++) {
-        if (cache->slot_of[key] != NST_NONE) {
-            cache->slots[cache->slot_of[key]].protect = 0;
+/* Await the slices of an expert, or no more. */
+static void set_awaited(nst_expert_cache *cache, uint32_t layer, uint32_t expert, uint8_t awaited) {
+    uint32_t key = nst_expert_key(&cache->shape, layer, expert, 0);
+    for (uint32_t slice = 0; slice < cache->shape.slices; slice++) {
+        if (cache->slot_of[key + slice] != NST_NONE) {
+            cache->slots[cache->slot_of[key + slice]].awaited = awaited;
         }
     }
 }
@@ -114,7 +114,13 @@ bool nst_expert_cache_route(nst_expert_cache *cache, const nst_expert_visit *vis
             return false;
         }
     }
-    end_protection(cache, visit->layer);
+    /* What was prefetched for this layer was meant for this visit. */
+    for (uint32_t expert = 0; expert < cache->shape.experts; expert++) {
+        set_awaited(cache, visit->layer, expert, 0);
+    }
+    for (uint32_t i = 0; i < visit->count; i++) {
+        set_awaited(cache, visit->layer, visit->chosen[i], 1);
+    }
     if (cache->eviction->route != NULL) {
         nst_expert_visit bounded = *visit;
         bounded.request %= NST_EXPERT_REQUESTS;
@@ -139,6 +145,12 @@ uint32_t nst_expert_cache_peek(const nst_expert_cache *cache, uint32_t key) {
     return key < cache->keys ? cache->slot_of[key] : NST_NONE;
 }
 
+static void note_use(nst_expert_cache *cache, uint32_t key) {
+    if (cache->eviction->use != NULL) {
+        cache->eviction->use(cache->policy, key / cache->shape.slices);
+    }
+}
+
 uint32_t nst_expert_cache_find(nst_expert_cache *cache, uint32_t key) {
     uint32_t slot = nst_expert_cache_peek(cache, key);
     if (slot == NST_NONE) {
@@ -153,20 +165,20 @@ uint32_t nst_expert_cache_find(nst_expert_cache *cache, uint32_t key) {
     }
     cache->counts.prefetch_used += entry->ahead;
     entry->ahead = 0;
-    entry->protect = 0;
-    cache->eviction->use(cache->policy, key / cache->shape.slices);
+    entry->awaited = 0;
+    note_use(cache, key);
     return slot;
 }
 
-/* Whether resident `one` goes before `other`: prefetches that wait for their use go last, of one
+/* Whether resident `one` goes before `other`: those that are awaited go last, of one
  * expert the higher slice goes first, of which the other is of no use without the lower. */
 static bool goes_before(const nst_expert_cache *cache, const nst_expert_slot *one,
                         const nst_expert_slot *other) {
     uint32_t slices = cache->shape.slices;
     uint32_t a = one->key / slices;
     uint32_t b = other->key / slices;
-    if (one->protect != other->protect) {
-        return one->protect < other->protect;
+    if (one->awaited != other->awaited) {
+        return one->awaited < other->awaited;
     }
     if (a == b) {
         return one->key > other->key;
@@ -185,7 +197,7 @@ static uint32_t victim(const nst_expert_cache *cache, nst_expert_purpose purpose
         if (entry->state == NST_EXPERT_EMPTY) {
             return slot;
         }
-        if (purpose == NST_EXPERT_PREFETCH && entry->protect) {
+        if (purpose == NST_EXPERT_PREFETCH && entry->awaited) {
             continue;
         }
         if (best == NST_NONE || goes_before(cache, entry, &cache->slots[best])) {
@@ -214,9 +226,9 @@ int nst_expert_cache_claim(nst_expert_cache *cache, uint32_t key, nst_expert_pur
     uint8_t ahead = purpose == NST_EXPERT_PREFETCH;
     cache->counts.prefetched += ahead;
     *entry = (nst_expert_slot){
-        .key = key, .state = NST_EXPERT_LOADING, .ahead = ahead, .protect = ahead};
+        .key = key, .state = NST_EXPERT_LOADING, .ahead = ahead, .awaited = ahead};
     cache->slot_of[key] = *slot;
-    cache->eviction->use(cache->policy, key / cache->shape.slices);
+    note_use(cache, key);
     return NST_OK;
 }
 

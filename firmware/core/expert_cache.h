@@ -44,7 +44,7 @@ typedef struct nst_expert_slot {
     uint32_t pins;    /* above 0: not evicted, and not claimed once dropped */
     uint8_t state;    /* an nst_expert_slot_state */
     uint8_t ahead;    /* 1: claimed by a prefetch, not found since */
-    uint8_t protect;  /* 1: and its layer was not visited since */
+    uint8_t awaited;  /* 1: prefetched or chosen for a visit, and not found since; goes last */
     uint8_t reserved; /* zero */
 } nst_expert_slot;
 
@@ -72,7 +72,7 @@ typedef struct nst_expert_cache {
 
 typedef enum nst_expert_purpose {
     NST_EXPERT_DEMAND = 0,  /* a request waits for it */
-    NST_EXPERT_PREFETCH = 1 /* it may be needed; takes no slot of another prefetch not used yet */
+    NST_EXPERT_PREFETCH = 1 /* it may be needed; it may be needed; takes no awaited slot */
 } nst_expert_purpose;
 
 /* The key of a slice of an expert; within the shape by the caller's care. */
@@ -93,9 +93,10 @@ int nst_expert_cache_init(nst_expert_cache *cache, const nst_expert_shape *shape
 /* A request starts anew under this number: what policies know of the one before is put away. */
 void nst_expert_cache_begin_request(nst_expert_cache *cache, uint32_t request);
 
-/* A router has spoken: call it before the look-ups of that layer. Prefetched experts of the layer
- * that it did not choose lose their protection. False, and nothing changes, where a pointer is
- * null, or the layer or an expert is out of range. */
+/* A router has spoken: call it before the look-ups of that layer. Residents that it chose are
+ * awaited until they are found, and evicted after all others; prefetches for this layer that it did
+ * not choose are awaited no more. False, and nothing changes, where a pointer is null, or the layer
+ * or an expert is out of range. */
 bool nst_expert_cache_route(nst_expert_cache *cache, const nst_expert_visit *visit);
 
 /* A predictor has spoken: what the router of a later layer of this forward is likely to say.
@@ -113,7 +114,7 @@ uint32_t nst_expert_cache_peek(const nst_expert_cache *cache, uint32_t key);
 /* Take a slot for a slice that is not resident; it is then loading. An empty one where there is
  * one, or that of the resident that the policy gives away.
  * NST_OK, NST_E_STATE (it is resident or loading; *slot is where), NST_E_BUDGET (every slot is
- * pinned or loading, or, for a prefetch, holds another prefetch that was not used yet),
+ * pinned or loading, or, for a prefetch, awaited),
  * NST_E_ARGUMENT (null, or no such key). */
 int nst_expert_cache_claim(nst_expert_cache *cache, uint32_t key, nst_expert_purpose purpose,
                            uint32_t *slot);
