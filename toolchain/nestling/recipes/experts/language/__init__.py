@@ -16,11 +16,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nestling.elastic import ElasticLlama, load
-from nestling.elastic.norms import RMSNorm
+from nestling.elastic import load
 from nestling.errors import ModelError
 from nestling.experts.bank import StackedExperts
-from nestling.experts.layer import make_expert_layer
+from nestling.experts.decoder import ExpertLlama
 from nestling.experts.routing import expert_layers
 from nestling.language.training import LanguageTraining
 from nestling.recipes import language as dense
@@ -45,7 +44,7 @@ TRAINING = ExpertTraining(
 )
 
 
-def build() -> ElasticLlama:
+def build() -> ExpertLlama:
     """Return the untrained decoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TRAINING.schedule.seed)
@@ -71,39 +70,28 @@ def make_decoder(
     top_k: int,
     hidden: int,
     shared_hidden: int = 0,
-) -> ElasticLlama:
+) -> ExpertLlama:
     """Return a decoder of bytes with expert layers and random weights."""
-    supernet = ElasticLlama(
+    supernet = ExpertLlama(
         vocabulary=dense.VOCABULARY,
         dim=dim,
         depth=layers,
         heads=heads,
         groups=groups,
-        hidden=hidden,
         positions=dense.POSITIONS,
         widths=(1.0,),
-        heads_widths=(1.0,),
         tied=True,
+        experts=experts,
+        top_k=top_k,
+        expert_hidden=hidden,
+        shared_hidden=shared_hidden,
+        renormalise=True,
     )
-    for index, block in enumerate(supernet.chain):
-        if index % 2:
-            supernet.blocks[index] = make_expert_layer(
-                dim,
-                hidden,
-                experts,
-                top_k,
-                shared_hidden=shared_hidden,
-                renormalise=True,
-                norm=RMSNorm(dim, 1e-6),
-                name=block.name,
-                layer=block.layer,
-                skippable=block.skippable,
-            )
     _initialise(supernet)
     return supernet
 
 
-def _initialise(supernet: ElasticLlama) -> None:
+def _initialise(supernet: ExpertLlama) -> None:
     """Let the stream begin as the token alone, as `nestling.recipes.language` does."""
     for name, module in supernet.blocks.named_modules():
         if isinstance(module, nn.Linear):
@@ -121,13 +109,31 @@ def _initialise(supernet: ElasticLlama) -> None:
     nn.init.constant_(supernet.head.norm.weight, 0.02 / dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
 
 
-def load_trained() -> ElasticLlama:
+def shake(supernet: ExpertLlama) -> None:
+    """Make an untrained decoder one whose layers all say something and whose tokens part ways."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        for name, module in supernet.blocks.named_modules():
+            if isinstance(module, nn.Linear) and name.rpartition(".")[2] in ("o", "down"):
+                nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
+        for layer in expert_layers(supernet):
+            assert isinstance(layer.bank, StackedExperts)
+            nn.init.normal_(layer.bank.down, std=0.5 * layer.bank.hidden**-0.5)
+            for router in layer.routers.values():
+                nn.init.normal_(router.weight, std=2.0 * layer.bank.dim**-0.5)  # type: ignore[arg-type]
+
+
+def load_trained() -> ExpertLlama:
     """Return the decoder that comes with nestling.
 
     Raises:
         ModelError: The file is not there or not whole.
     """
-    supernet = load(FOLDER / SUPERNET_NAME, into=build())
-    if not isinstance(supernet, ElasticLlama):
-        raise ModelError("not a decoder", actual=type(supernet).__name__)
+    supernet = load(FOLDER / SUPERNET_NAME)
+    if not isinstance(supernet, ExpertLlama):
+        raise ModelError(
+            f"{SUPERNET_NAME} holds another family",
+            expected=ExpertLlama.__name__,
+            actual=type(supernet).__name__,
+        )
     return supernet

@@ -98,7 +98,7 @@ def train_experts(
         while step < schedule.steps:
             falling = round(schedule.steps * schedule.decay_share)
             if time.monotonic() - began > seconds and step < schedule.steps - falling:
-                steps = step + round(falling * step / (schedule.steps - falling))
+                steps = step + max(1, round(falling * step / (schedule.steps - falling)))
                 schedule = dataclasses.replace(
                     schedule, steps=steps, decay_share=(steps - step) / steps
                 )
