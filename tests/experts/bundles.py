@@ -1,6 +1,6 @@
 """Tiny networks with expert layers, exported: what the tests of the engine run.
 
-`make_chain` is two expert layers between two projections; `make_decoder` a decoder with them.
+`make_net` is two expert layers between two projections, `make_decoder` a decoder with them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from nestling.chain_export import export_chain
+from nestling.decoder_export import export_decoder
+from nestling.elastic.subnet import Subnet
+from nestling.experts.decoder import ExpertLlama
 from nestling.experts.layer import ExpertFeedForward, make_expert_layer
 from nestling.experts.predictor import fit_predictors
 from nestling.experts.routing import record_routing
 from nestling.experts.slices import F32, ExpertFormat
 from nestling.partition.chain import Chain
+from nestling.partition.decoder import DecoderShape
 
 DIM, HIDDEN, EXPERTS, TOP_K, CLASSES = 32, 48, 8, 2, 5
 NIBBLES = ExpertFormat(16)
+VOCABULARY, CONTEXT = 61, 40
+DECODER_SHAPE = DecoderShape(context=CONTEXT, chunks=(4,), verify=4)
+# `short` ends behind the first layer that has experts.
+PATHS = {"short": Subnet((1, 1, 1, 1, 0, 0)), "full": Subnet((1,) * 6)}
 CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "lowering"
 
 
@@ -104,6 +112,53 @@ def export_net(
         path,
         experts=experts,
         predictors=fit_predictors(chain.experts, calls),
+        jobs=1,
+        cache_dir=CACHE,
+    )
+    return path
+
+
+def make_decoder() -> ExpertLlama:
+    """Three layers, the second and third with experts; paths differ in depth."""
+    torch.manual_seed(2)
+    net = ExpertLlama(
+        vocabulary=VOCABULARY,
+        dim=DIM,
+        depth=3,
+        heads=4,
+        groups=2,
+        hidden=HIDDEN,
+        positions=CONTEXT,
+        widths=(1.0,),
+        heads_widths=(1.0,),
+        depths=(2, 3),
+        early_exit=True,
+        core_layers=1,
+        core_hidden=HIDDEN,
+        experts=EXPERTS,
+        top_k=TOP_K,
+        expert_hidden=HIDDEN,
+        shared_hidden=16,
+        renormalise=True,
+    ).eval()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(10.0)
+            if "routers" in name:
+                parameter.mul_(2.0)
+    return net.requires_grad_(False)
+
+
+def export_decoder_net(net: ExpertLlama, path: Path, *, experts: ExpertFormat = F32) -> Path:
+    """Export the decoder with predictors that were fitted on random text."""
+    export_decoder(
+        net,
+        path,
+        shape=DECODER_SHAPE,
+        paths=PATHS,
+        experts=experts,
+        calibration=torch.randint(VOCABULARY, (8, CONTEXT)),
         jobs=1,
         cache_dir=CACHE,
     )

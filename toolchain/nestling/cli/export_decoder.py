@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Of the calibration text: as many tokens as a linear fit needs, in windows that a model knows.
+_WINDOW, _WINDOWS = 128, 64
 
 
 @click.command("export-decoder")
@@ -48,6 +55,25 @@ import click
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A tokenizer.json. Default: the one beside the weights; without one, tokens are bytes.",
 )
+@click.option(
+    "--experts",
+    type=click.Choice(["f32", "nibbles"]),
+    default="f32",
+    show_default=True,
+    help="How routed experts are stored, whatever the scheme: nibbles are 8 bits in two halves.",
+)
+@click.option(
+    "--expert-group",
+    type=click.IntRange(min=2),
+    default=32,
+    show_default=True,
+    help="Weights of an expert that share a scale, as nibbles.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A text file, on which predictors of the experts that come next are fitted.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -59,19 +85,24 @@ def command(
     verify: int,
     chunk: int,
     tokenizer: Path | None,
+    experts: str,
+    expert_group: int,
+    calibration: Path | None,
     jobs: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Cut a decoder into stages for one token and for chunks, and pack them into one bundle.
 
-    SOURCE is a checkpoint or a folder, as for `nestling export`.
+    SOURCE is a checkpoint or a folder, as for `nestling export`. Layers with experts (Mixtral,
+    OLMoE, Qwen-MoE) keep them beside the stages, to be loaded one by one.
     """
     from nestling.cli.progress import progress_bar
     from nestling.cli.sources import load_source
     from nestling.decoder_export import export_decoder
     from nestling.elastic.families.llama import ElasticLlama
     from nestling.errors import ModelError
+    from nestling.experts.slices import ExpertFormat
     from nestling.partition.decoder import DecoderShape
 
     loaded = load_source(source)
@@ -88,6 +119,8 @@ def command(
             shape=DecoderShape(context, tuple(sorted({verify, chunk})), verify),
             tokenizer=None if file is None else file.read_bytes(),
             quality=loaded.quality,
+            experts=ExpertFormat(expert_group if experts == "nibbles" else 0),
+            calibration=None if calibration is None else _read_windows(calibration, file, context),
             jobs=jobs,
             progress=advance,
             name=loaded.name,
@@ -106,3 +139,31 @@ def command(
         f"{report.path}: {report.file_bytes:,} bytes, {report.stages} stages, "
         f"paths {', '.join(report.paths)}"
     )
+
+
+def _read_windows(text: Path, tokenizer: Path | None, context: int) -> Tensor:
+    """Return the first tokens of a text file, int64 (windows, tokens).
+
+    Raises:
+        ModelError: It has fewer than a predictor can be fitted on.
+    """
+    import torch
+
+    from nestling.errors import ModelError
+    from nestling.language.tokenizer import load_tokenizer
+
+    content = text.read_bytes()
+    if tokenizer is None:
+        tokens = list(content)
+    else:
+        words = content.decode(errors="replace")
+        tokens = load_tokenizer(tokenizer).encode(words, add_special_tokens=False).ids
+    length = min(context, _WINDOW)
+    windows = min(len(tokens) // length, _WINDOWS)
+    if windows == 0:
+        raise ModelError(
+            "the calibration text is too short",
+            expected=f"{length} tokens",
+            actual=len(tokens),
+        )
+    return torch.tensor(tokens[: windows * length]).reshape(windows, length)

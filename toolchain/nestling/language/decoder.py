@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nestling.elastic import ElasticAttention, ElasticFeedForward, Subnet, Supernet
+from nestling.elastic import ElasticAttention, Subnet, Supernet
 from nestling.elastic.attention import rotate, split_heads
 from nestling.errors import PathError
-from nestling.language.scoring import decoder_layers
+from nestling.language.scoring import AnyFeedForward, decoder_layers
 
 
 class StateRule(Enum):
@@ -215,7 +215,7 @@ class EagerDecoder:
     def _layer(
         self,
         attention: ElasticAttention,
-        ffn: ElasticFeedForward,
+        ffn: AnyFeedForward,
         index: int,
         x: Tensor,
         on: Tensor,

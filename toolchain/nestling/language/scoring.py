@@ -16,9 +16,13 @@ from nestling.elastic import ElasticAttention, ElasticFeedForward, Supernet
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.supernet import split_stem
 from nestling.errors import ModelError
+from nestling.experts.layer import ExpertFeedForward
+
+AnyFeedForward = ElasticFeedForward | ExpertFeedForward
+"""Second block of a decoder's layer."""
 
 
-def decoder_layers(supernet: Supernet) -> list[tuple[ElasticAttention, ElasticFeedForward]]:
+def decoder_layers(supernet: Supernet) -> list[tuple[ElasticAttention, AnyFeedForward]]:
     """Return the layers of a decoder.
 
     Raises:
@@ -30,7 +34,7 @@ def decoder_layers(supernet: Supernet) -> list[tuple[ElasticAttention, ElasticFe
         if (
             len(pair) != 2
             or not isinstance(pair[0], ElasticAttention)
-            or not isinstance(pair[1], ElasticFeedForward)
+            or not isinstance(pair[1], AnyFeedForward)
         ):
             raise ModelError("not a decoder of attention and feed-forward blocks")
         if pair[0].spec.levels != 1:
@@ -60,7 +64,7 @@ def run_each(
     for index, block in enumerate(blocks):
         level = levels[..., index]
         h = block.norm(x)
-        if isinstance(block, ElasticFeedForward):
+        if isinstance(block, AnyFeedForward):
             x = x + block.transform_each(h, level)
         else:
             y = block.transform(h, block.spec.levels, *context)
