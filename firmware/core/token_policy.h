@@ -120,7 +120,7 @@ nst_token_policy nst_exit_policy_use(nst_exit_policy *policy);
 typedef struct nst_speculative_policy {
     uint32_t draft;
     uint32_t verify;
-    uint32_t tokens;  /* of a draft; what nst_decoder_verify_tokens says is best */
+    uint32_t tokens;  /* of a draft; nst_decoder_info.verify_tokens is best */
     float confidence; /* a draft ends early behind a token of less; 0: never */
 } nst_speculative_policy;
 

@@ -17,7 +17,7 @@ int nst_decoder_create(nst_model *model, nst_decoder **out, nst_error *err) {
     }
     *out = nullptr;
     return guarded(err, [&]() -> int {
-        auto decoder = std::make_unique<nst_decoder>(*model);
+        auto decoder = std::make_unique<nst_decoder>(*model, nullptr);
         if (int code = decoder->open(err); code != NST_OK) {
             return code;
         }
@@ -72,8 +72,7 @@ int nst_decoder_append(nst_decoder *decoder, const uint32_t *tokens, uint32_t co
 }
 
 int nst_decoder_rewind(nst_decoder *decoder, uint32_t count, nst_error *err) {
-    return decoder == nullptr ? null_argument(err)
-                              : nst_decode_rewind(&decoder->decode(), count, err);
+    return decoder == nullptr ? null_argument(err) : decoder->forget_from(count, err);
 }
 
 int nst_decoder_tokens(const nst_decoder *decoder, uint32_t *out_tokens, uint32_t capacity,
@@ -100,9 +99,8 @@ int nst_decoder_generate(nst_decoder *decoder, const nst_generate_options *optio
     if (decoder == nullptr || options == nullptr || policy == nullptr) {
         return null_argument(err);
     }
-    return guarded(err, [&] {
-        return nst_decode_generate(&decoder->decode(), options, policy, on_token, user, stats, err);
-    });
+    return guarded(
+        err, [&] { return decoder->generate(*options, *policy, on_token, user, stats, err); });
 }
 
 void nst_decoder_cancel(nst_decoder *decoder) {

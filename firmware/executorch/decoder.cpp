@@ -19,7 +19,8 @@ constexpr uint32_t kMostPaths = 255;  // makers_ holds bytes
 
 }  // namespace
 
-nst_decoder::nst_decoder(nst_model &model) : model_(model), session_(model) {}
+nst_decoder::nst_decoder(nst_model &model, nestling::CachePool *pool)
+    : model_(model), session_(model), pool_(pool) {}
 
 int nst_decoder::open(nst_error *err) {
     if (int code = session_.open(err); code != NST_OK) {
@@ -70,6 +71,10 @@ int nst_decoder::open(nst_error *err) {
     makers_.resize(engine.limit);
     candidates_.resize(engine.vocabulary);
     nst_decode_init(&decode_, &engine, tokens_.data(), candidates_.data());
+    if (pool_ != nullptr) {
+        pager_ = pool_->make_pager(session_.caches());
+        session_.set_pager(pager_.get());
+    }
     return NST_OK;
 }
 
@@ -77,7 +82,10 @@ int nst_decoder::find_paths(nst_error *err) {
     if (int code = nestling::find_decoder_paths(model_.tables(), &paths_, err); code != NST_OK) {
         return code;
     }
-    if (paths_.empty() || paths_.size() > kMostPaths) {
+    if (paths_.empty()) {
+        return failf(err, NST_E_PATH, {}, 0, 0, "the bundle's decoder has no named path");
+    }
+    if (paths_.size() > kMostPaths) {
         return failf(err, NST_E_LIMIT, {}, kMostPaths, paths_.size(), "too many paths to decode");
     }
     for (const DecoderPath &path : paths_) {
@@ -224,7 +232,15 @@ int nst_decoder::run(uint32_t path, const uint32_t *tokens, uint32_t position, u
     if (int code = choose_family(path, position, end, &family, &next, err); code != NST_OK) {
         return code;
     }
-    recomputed_ += position - next;
+    // The last token's logits are wanted, so that one is always computed.
+    const uint32_t there = all ? next : adopt_rows(path, tokens, next, end - 1);
+    if (there > next) {
+        if (int code = choose_family(path, std::max(there, position), end, &family, &next, err);
+            code != NST_OK) {
+            return code;
+        }
+    }
+    recomputed_ += position - std::min(next, position);
     while (next < end) {
         const bool last = all && next == position;
         const uint32_t left = (all && next < position ? position : end) - next;
@@ -302,7 +318,84 @@ int nst_decoder::set_rule(uint32_t from, uint32_t to, uint32_t rule, nst_error *
     return NST_OK;
 }
 
+// Takes over from other conversations what they have computed of tokens from..end-1; returns the
+// token up to which it is there.
+uint32_t nst_decoder::adopt_rows(uint32_t path, const uint32_t *tokens, uint32_t from,
+                                 uint32_t end) {
+    if (pager_ == nullptr || from >= end) {
+        return from;
+    }
+    const uint32_t there =
+        pool_->adopt(pager_.get(), content_key(path), {tokens, end}, from, &session_.growth());
+    std::fill(makers_.begin() + from, makers_.begin() + there, static_cast<uint8_t>(path));
+    return there;
+}
+
+int nst_decoder::begin_use(nst_error *err) {
+    bool forgotten = false;
+    const int code = pager_ != nullptr ? pool_->begin(pager_.get(), &forgotten, err) : NST_OK;
+    if (forgotten) {
+        forget_rows();
+    }
+    return code;
+}
+
+int nst_decoder::end_use(nst_error *err) {
+    if (pager_ == nullptr) {
+        return NST_OK;
+    }
+    nestling::CacheContent content{
+        {tokens_.data(), decode_.done}, {makers_.data(), decode_.done}, {}};
+    for (uint32_t path = 0; path < paths_.size(); ++path) {
+        content.keys.push_back(content_key(path));
+    }
+    bool forgotten = false;
+    const int code = pool_->end(pager_.get(), content, session_.growth(), &forgotten, err);
+    if (forgotten) {
+        forget_rows();
+    }
+    return code;
+}
+
+// The tokens stay; what is computed of them is lost.
+void nst_decoder::forget_rows() {
+    session_.growth().rewind(0);
+    decode_.done = 0;
+}
+
+int nst_decoder::generate(const nst_generate_options &options, const nst_token_policy &policy,
+                          nst_on_token on_token, void *user, nst_generate_stats *stats,
+                          nst_error *err) {
+    if (int code = begin_use(err); code != NST_OK) {
+        if (stats != nullptr) {
+            *stats = {};
+            stats->reason = NST_STOP_ERROR;
+        }
+        return code;
+    }
+    const int code = nst_decode_generate(&decode_, &options, &policy, on_token, user, stats, err);
+    const int ended = end_use(code == NST_OK ? err : nullptr);
+    return code == NST_OK ? ended : code;
+}
+
+int nst_decoder::forget_from(uint32_t count, nst_error *err) {
+    const int code = nst_decode_rewind(&decode_, count, err);
+    if (code == NST_OK && pager_ != nullptr) {
+        pool_->truncate(pager_.get(), decode_.done);
+    }
+    return code;
+}
+
 int nst_decoder::logits(uint32_t path, const float **out, nst_error *err) {
+    if (int code = begin_use(err); code != NST_OK) {
+        return code;
+    }
+    const int code = compute_logits(path, out, err);
+    const int ended = end_use(code == NST_OK ? err : nullptr);
+    return code == NST_OK ? ended : code;
+}
+
+int nst_decoder::compute_logits(uint32_t path, const float **out, nst_error *err) {
     if (path >= paths_.size()) {
         return failf(err, NST_E_NOT_FOUND, {}, paths_.size(), path, "no such path");
     }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "cache_pool.h"
 #include "core/decode.h"
 #include "decoder_paths.h"
 #include "nestling.h"
@@ -23,23 +25,36 @@ struct DecoderSlots {
 
 struct nst_decoder {
   public:
-    explicit nst_decoder(nst_model &model);
+    // `pool` (may be null) has its caches.
+    nst_decoder(nst_model &model, nestling::CachePool *pool);
     nst_decoder(const nst_decoder &) = delete;
     nst_decoder &operator=(const nst_decoder &) = delete;
 
     int open(nst_error *err);
 
     nst_decode &decode() { return decode_; }
+    // Null: it belongs to no pool.
+    nestling::CachePager *pager() { return pager_.get(); }
     const nst_decode &decode() const { return decode_; }
     void cancel() { session_.cancel(); }
     const char *path_name(uint32_t path) const;
     int set_rule(uint32_t from, uint32_t to, uint32_t rule, nst_error *err);
     int rule(uint32_t from, uint32_t to, uint32_t *out, nst_error *err) const;
     int logits(uint32_t path, const float **out, nst_error *err);
+    int generate(const nst_generate_options &options, const nst_token_policy &policy,
+                 nst_on_token on_token, void *user, nst_generate_stats *stats, nst_error *err);
+    int forget_from(uint32_t count, nst_error *err);
     int load(uint32_t path, nst_error *err);
     void state(nst_decoder_state *out) const;
 
   private:
+    // Between these its caches are in memory, or on their way.
+    int begin_use(nst_error *err);
+    int end_use(nst_error *err);
+    void forget_rows();
+    uint32_t adopt_rows(uint32_t path, const uint32_t *tokens, uint32_t from, uint32_t end);
+    uint32_t content_key(uint32_t path) const { return path * 2 + (fills(path) ? 1 : 0); }
+    int compute_logits(uint32_t path, const float **out, nst_error *err);
     int find_paths(nst_error *err);
     int find_slots(nst_error *err);
     int run(uint32_t path, const uint32_t *tokens, uint32_t position, uint32_t count, bool all,
@@ -58,6 +73,8 @@ struct nst_decoder {
 
     nst_model &model_;
     nst_session session_;
+    nestling::CachePool *pool_;
+    std::unique_ptr<nestling::CachePager> pager_;  // goes before the session's memory does
     nst_decode decode_{};
     std::vector<nestling::DecoderPath> paths_;
     std::vector<nestling::DecoderSlots> slots_;  // ascending by tokens

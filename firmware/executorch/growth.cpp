@@ -25,7 +25,7 @@ int Growth::open(const Tables &tables, nst_error *err) {
 
 int Growth::seek(uint32_t position, nst_error *err) {
     uint32_t most = 0;
-    for (const Range &range : filled_) {
+    for (const RowRange &range : filled_) {
         most = std::max(most, range.end);
     }
     if (position > most) {
@@ -37,7 +37,7 @@ int Growth::seek(uint32_t position, nst_error *err) {
 }
 
 void Growth::rewind(uint32_t position) {
-    for (Range &range : filled_) {
+    for (RowRange &range : filled_) {
         range.end = std::min(range.end, position);
         range.first = std::min(range.first, range.end);
     }
@@ -57,7 +57,7 @@ int Growth::check(const Plan &plan, uint32_t rows, nst_error *err) const {
                      "the context is full");
     }
     for (const StateUse &use : plan.states()) {
-        const Range &range = filled_[use.slot];
+        const RowRange &range = filled_[use.slot];
         const uint32_t end = use.by_row ? position_ + rows : position_;
         const uint32_t first = use.by_row ? position_ : 0;
         if (end > first && (range.first > first || range.end < end)) {
@@ -75,7 +75,7 @@ void Growth::commit(const Plan &plan, uint32_t rows) {
     }
     const uint32_t end = position_ + rows;
     for (const uint32_t slot : plan.appended()) {
-        Range &range = filled_[slot];
+        RowRange &range = filled_[slot];
         if (position_ > range.end || position_ < range.first) {
             range = {position_, end};  // rows before a gap, or behind one, are of no use
         } else {
@@ -85,11 +85,20 @@ void Growth::commit(const Plan &plan, uint32_t rows) {
     position_ = end;
 }
 
+void Growth::extend(uint32_t slot, uint32_t first, uint32_t end) {
+    RowRange &range = filled_[slot];
+    if (range.first <= first && first <= range.end) {
+        range.end = std::max(range.end, end);
+    } else if (first == 0) {
+        range = {0, range.first <= end ? std::max(range.end, end) : end};
+    }
+}
+
 uint32_t Growth::ready(const Plan &plan) const {
     uint32_t rows = UINT32_MAX;
     for (const StateUse &use : plan.states()) {
         if (!use.by_row) {
-            const Range &range = filled_[use.slot];
+            const RowRange &range = filled_[use.slot];
             rows = std::min(rows, range.first == 0 ? range.end : 0);
         }
     }
@@ -98,7 +107,7 @@ uint32_t Growth::ready(const Plan &plan) const {
 
 bool Growth::covers(const Plan &plan, uint32_t first, uint32_t end) const {
     return std::all_of(plan.states().begin(), plan.states().end(), [&](const StateUse &use) {
-        const Range &range = filled_[use.slot];
+        const RowRange &range = filled_[use.slot];
         return !use.by_row || (range.first <= first && range.end >= end);
     });
 }

@@ -10,6 +10,11 @@
 
 namespace nestling {
 
+struct RowRange {
+    uint32_t first = 0;
+    uint32_t end = 0;
+};
+
 // One session's. A growing slot is a state slot that other slots are rows of. Rows are counted in
 // tokens: row n of every cache belongs to token n. The rows that are filled are one run of rows,
 // `first` to `end`; a cache that its layer's attention reads must be filled from 0.
@@ -37,14 +42,14 @@ class Growth {
     // Whether everything that the plan reads row by row is there for tokens first..end-1.
     bool covers(const Plan &plan, uint32_t first, uint32_t end) const;
 
-  private:
-    struct Range {
-        uint32_t first = 0;
-        uint32_t end = 0;
-    };
+    // What is filled of a growing slot.
+    const RowRange &rows(uint32_t slot) const { return filled_[slot]; }
+    // Rows have come from elsewhere; those behind a gap are of no use.
+    void extend(uint32_t slot, uint32_t first, uint32_t end);
 
+  private:
     const Tables *tables_ = nullptr;
-    std::vector<Range> filled_;  // [slot]
+    std::vector<RowRange> filled_;  // [slot]
     uint32_t limit_ = 0;
     uint32_t position_ = 0;
 };

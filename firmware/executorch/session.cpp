@@ -10,6 +10,7 @@
 
 using nestling::failf;
 using nestling::Plan;
+using nestling::PlanArgument;
 using nestling::PlanStep;
 
 namespace {
@@ -156,6 +157,19 @@ int nst_session::tensor(uint32_t slot, nst_tensor *out, nst_error *err) const {
     return NST_OK;
 }
 
+// Until the rows that a stage reads are in memory.
+int nst_session::await_caches(const PlanStep &step, nst_error *err) {
+    const PlanArgument *arguments = plan_->arguments(step);
+    for (uint32_t i = 0; i < step.arguments; ++i) {
+        if (model_.tables().slots[arguments[i].slot].grows) {
+            if (int code = pager_->wait_for(arguments[i].slot, err); code != NST_OK) {
+                return code;
+            }
+        }
+    }
+    return NST_OK;
+}
+
 int nst_session::run_rows(uint32_t rows, nst_error *err) {
     if (plan_ == nullptr) {
         return failf(err, NST_E_STATE, {}, 0, 0, "no path is selected");
@@ -163,6 +177,12 @@ int nst_session::run_rows(uint32_t rows, nst_error *err) {
     if (growth_.any()) {
         if (int code = growth_.check(*plan_, rows, err); code != NST_OK) {
             return code;
+        }
+        if (pager_ != nullptr && plan_->rows() != 0) {
+            const uint32_t first = growth_.position();
+            if (int code = pager_->make_room(first, first + plan_->rows(), err); code != NST_OK) {
+                return code;
+            }
         }
         buffers_.point_rows(growth_.position());
         if (position_ != nullptr) {
@@ -178,7 +198,12 @@ int nst_session::run_rows(uint32_t rows, nst_error *err) {
                          {.section = {}, .stage = model_.tables().stages[step.stage].name}, 0, 0,
                          "the run was cancelled before this stage");
         }
-        const nestling::PlanArgument *arguments = plan_->arguments(step);
+        if (pager_ != nullptr && pager_->loading()) {
+            if (int code = await_caches(step, err); code != NST_OK) {
+                return code;
+            }
+        }
+        const PlanArgument *arguments = plan_->arguments(step);
         for (uint32_t i = 0; i < step.arguments; ++i) {
             pointers_[i] = buffers_.at(arguments[i]);
         }

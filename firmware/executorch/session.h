@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "cache_pager.h"
 #include "growth.h"
 #include "model.h"
 #include "nestling.h"
@@ -38,16 +39,21 @@ struct nst_session {
     }
     nestling::Growth &growth() { return growth_; }
     const nestling::Growth &growth() const { return growth_; }
+    // Growing slots' memory; and who sees to it that rows are there, null: they always are.
+    uint8_t *caches() const { return buffers_.caches(); }
+    void set_pager(nestling::CachePager *pager) { pager_ = pager; }
     // That a run of the selected path takes.
     uint32_t tokens() const { return plan_ != nullptr ? plan_->rows() : 0; }
     void selection(nst_selection *out) const;
 
   private:
     int adopt(const nestling::Plan &plan, uint32_t path, bool fused, nst_error *err);
+    int await_caches(const nestling::PlanStep &step, nst_error *err);
 
     nst_model &model_;
     nestling::SlotBuffers buffers_;
     nestling::Growth growth_;
+    nestling::CachePager *pager_ = nullptr;
     int64_t *position_ = nullptr;  // the input slot that tells stages which token comes first
     // Plans of the caller's own lists: the selected one is kept while the next is built.
     nestling::Plan own_plans_[2];

@@ -2,8 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
+
+#include "cache_layout.h"
 
 namespace nestling {
 namespace {
@@ -11,9 +14,15 @@ namespace {
 // Buffers start on cache lines, and vector kernels may read a little past the end of one.
 constexpr uint64_t kAlignment = 64;
 constexpr uint64_t kTailBytes = 64;
+constexpr uint64_t kMostBytes = SIZE_MAX >> 20;  // of one slot: then no sum of them overflows
 
 uint64_t footprint(const Slot &slot) {
     return (slot.bytes + kTailBytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Beside the first one of a growing slot, which is a cache.
+uint32_t own_buffers(const Slot &slot) {
+    return slot.grows ? slot.buffers - 1 : slot.buffers;
 }
 
 }  // namespace
@@ -26,14 +35,20 @@ SlotBuffers::~SlotBuffers() {
 
 bool SlotBuffers::open(const Tables &tables) {
     tables_ = &tables;
-    uint64_t total = 0;
+    if (std::any_of(tables.slots.begin(), tables.slots.end(),
+                    [](const Slot &slot) { return slot.bytes > kMostBytes; })) {
+        return false;
+    }
+    // Caches first, on borders of pages.
+    const CacheLayout layout(tables);
+    uint64_t total = layout.bytes;
     for (const Slot &slot : tables.slots) {
-        if (slot.bytes > SIZE_MAX / 16 || total > SIZE_MAX / 4) {
+        if (total > SIZE_MAX / 4) {
             return false;
         }
-        total += footprint(slot) * slot.buffers;
+        total += footprint(slot) * own_buffers(slot);
     }
-    bytes_ = static_cast<size_t>(total);
+    bytes_ = static_cast<size_t>(total + kTailBytes);
     void *memory =
         mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
@@ -42,7 +57,7 @@ bool SlotBuffers::open(const Tables &tables) {
     memory_ = static_cast<uint8_t *>(memory);
     places_.resize(tables.slots.size());
     own_.resize(tables.slots.size());
-    uint8_t *next = memory_;
+    uint8_t *next = memory_ + layout.bytes;
     for (size_t i = 0; i < tables.slots.size(); ++i) {
         const Slot &slot = tables.slots[i];
         if (slot.append != NST_NONE) {
@@ -51,10 +66,12 @@ bool SlotBuffers::open(const Tables &tables) {
                 {static_cast<uint32_t>(i), slot.append, static_cast<size_t>(slot.bytes) / rows});
             continue;
         }
-        uint8_t *second = next + (slot.buffers - 1) * footprint(slot);
-        own_[i] = next;
-        places_[i] = {next, second, next, second};
-        next += slot.buffers * footprint(slot);
+        const uint32_t part = slot.grows ? layout.part_of(static_cast<uint32_t>(i)) : NST_NONE;
+        uint8_t *first = part != NST_NONE ? memory_ + layout.parts[part].offset : next;
+        next += own_buffers(slot) * footprint(slot);
+        uint8_t *second = slot.buffers > 1 ? next - footprint(slot) : first;
+        own_[i] = first;
+        places_[i] = {first, second, first, second};
     }
     point_rows(0);
     return true;

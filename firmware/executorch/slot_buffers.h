@@ -27,6 +27,9 @@ class SlotBuffers {
     // What a caller reads or fills between runs.
     void *outside(uint32_t slot) const;
 
+    // Growing slots, as CacheLayout has them.
+    uint8_t *caches() const { return memory_; }
+
     // Null goes back to the session's own memory.
     void bind(uint32_t slot, void *data);
     void flip_state(uint32_t slot);

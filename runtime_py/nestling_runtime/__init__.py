@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from nestling_runtime.bundle import Bundle
 from nestling_runtime.decoder import Decoder, Generation, Sampling
+from nestling_runtime.decoder_pool import DecoderPool
 from nestling_runtime.engine import Model, open_model
 from nestling_runtime.errors import (
     BudgetError,
@@ -52,6 +53,7 @@ __all__ = [
     "ContextError",
     "CustomPolicy",
     "Decoder",
+    "DecoderPool",
     "EngineError",
     "EntropySwitch",
     "Fallback",

@@ -155,9 +155,7 @@ class Decoder(Handle):
     def __init__(self, model: Model, vocabulary: Sequence[bytes] | None = None) -> None:
         self._model = model
         self._lock = threading.RLock()
-        handle = c_void_p()
-        native.call("nst_decoder_create", model.handle, byref(handle))
-        self._handle = handle.value
+        self._handle = handle = self._create()
         info = decoder_abi.DecoderInfo()
         native.call("nst_decoder_describe", handle, byref(info))
         self.vocabulary_size: int = info.vocabulary
@@ -178,6 +176,12 @@ class Decoder(Handle):
                 expected=f"at most {self.vocabulary_size} tokens",
                 actual=len(self._vocabulary),
             )
+
+    def _create(self) -> int | None:
+        """Return the native decoder."""
+        handle = c_void_p()
+        native.call("nst_decoder_create", self._model.handle, byref(handle))
+        return handle.value
 
     def path_index(self, name: str) -> int:
         """Return the number of a path.

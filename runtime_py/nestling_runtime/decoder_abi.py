@@ -17,6 +17,7 @@ from ctypes import (
     c_void_p,
 )
 
+from nestling_runtime import pool_abi
 from nestling_runtime.abi import Error, Policy, PolicyCost
 
 NO_PATH = 0xFFFF_FFFF
@@ -252,6 +253,7 @@ CHECKED_STRUCTS: dict[str, type[Structure]] = {
     "nst_token_choice": TokenChoice,
     "nst_token_policy": TokenPolicy,
     "nst_token_signals": TokenSignals,
+    **pool_abi.CHECKED_STRUCTS,
 }
 
 _u32 = c_uint32
@@ -304,4 +306,5 @@ PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
         (POINTER(RatePolicy), POINTER(PolicyCost), _u32, c_double, _u32),
     ),
     "nst_rate_policy_use": (TokenPolicy, (POINTER(RatePolicy),)),
+    **pool_abi.PROTOTYPES,
 }

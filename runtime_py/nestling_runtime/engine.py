@@ -29,6 +29,7 @@ from nestling_runtime.placement import (
 
 if TYPE_CHECKING:
     from nestling_runtime.decoder import Decoder
+    from nestling_runtime.decoder_pool import DecoderPool
     from nestling_runtime.prefetch import Prefetch
     from nestling_runtime.session import Session
 
@@ -104,7 +105,9 @@ class Model(Handle):
     def __init__(self, handle: int, keep: object) -> None:
         self._handle = handle
         self._keep = keep  # what the native model points into
-        self._children: weakref.WeakSet[Session | Prefetch | Decoder] = weakref.WeakSet()
+        self._children: weakref.WeakSet[Session | Prefetch | Decoder | DecoderPool] = (
+            weakref.WeakSet()
+        )
         self._lock = threading.RLock()
         self._alive = 0  # native sessions and prefetches, reachable or not
         self._abandoned = False
@@ -125,7 +128,7 @@ class Model(Handle):
         from nestling_runtime.session import Session
 
         session = Session(self)
-        self._adopt(session)
+        self.adopt(session)
         return session
 
     def decoder(self, vocabulary: Sequence[bytes] | None = None) -> Decoder:
@@ -141,8 +144,35 @@ class Model(Handle):
         from nestling_runtime.decoder import Decoder
 
         decoder = Decoder(self, vocabulary)
-        self._adopt(decoder)
+        self.adopt(decoder)
         return decoder
+
+    def decoder_pool(
+        self,
+        budget_bytes: int,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        share: bool = True,
+    ) -> DecoderPool:
+        """Create a pool: many conversations in a budget of memory, the others in files.
+
+        Args:
+            budget_bytes: For rows of all caches in memory; holds at every moment.
+            folder: Where files of conversations go that are swapped out; default: the system's for
+                temporary files.
+            share: Whether beginnings that conversations have in common are kept once.
+
+        Raises:
+            PathError: The bundle holds no decoder.
+            BudgetError: The budget holds less than two blocks.
+            BundleError: There can be no folder.
+            EngineError: There is no memory, or the model is closed.
+        """
+        from nestling_runtime.decoder_pool import DecoderPool
+
+        pool = DecoderPool(self, budget_bytes, folder=folder, share=share)
+        self.adopt(pool)
+        return pool
 
     def prefetch(
         self,
@@ -164,7 +194,7 @@ class Model(Handle):
         from nestling_runtime.prefetch import Prefetch
 
         prefetch = Prefetch(self, self.bundle.path_index(path), mode_number(mode), progress)
-        self._adopt(prefetch)
+        self.adopt(prefetch)
         return prefetch
 
     def load(self, path: str | int, *, mode: Mode = "default") -> None:
@@ -297,7 +327,8 @@ class Model(Handle):
         """Zero the counters of all stages."""
         native.call("nst_model_reset_stats", self.handle)
 
-    def _adopt(self, child: Session | Prefetch | Decoder) -> None:
+    def adopt(self, child: Session | Prefetch | Decoder | DecoderPool) -> None:
+        """Keep something that lives on the model: it is closed with it."""
         with self._lock:
             self._children.add(child)
             self._alive += 1

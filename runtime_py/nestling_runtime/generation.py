@@ -15,16 +15,17 @@ import ctypes
 import json
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nestling_runtime import native
 from nestling_runtime.closing import Closing
-from nestling_runtime.decoder import Generation, Sampling, Token
+from nestling_runtime.decoder import Decoder, Generation, Sampling, Token
 from nestling_runtime.errors import BundleError, EngineError, PathError
 
 if TYPE_CHECKING:
+    from nestling_runtime.decoder_pool import DecoderPool
     from nestling_runtime.engine import Model
     from nestling_runtime.token_policy import TokenPolicy
 
@@ -146,19 +147,22 @@ class TextGenerator(Closing):
 
     Args:
         model: An open model whose bundle holds a decoder.
+        pool: Of the same model, that has the conversation's caches; default: none.
 
     Attributes:
         decoder: The conversation in tokens.
-        last: What the last finished generation gave.
+        last: What the last finished generation gave; None while one goes on, or when it was left.
+        unread: What was made of a generation that was left, and not yielded.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, pool: DecoderPool | None = None) -> None:
         if not any(slot.name == "logits" for slot in model.bundle.slots):
             raise PathError("the bundle holds no decoder")
         self.tokenizer = bundle_tokenizer(model)
         self._words = self.tokenizer.vocabulary()
-        self.decoder = model.decoder(self._words)
+        self.decoder: Decoder = (model if pool is None else pool).decoder(self._words)
         self.last: Generation | None = None
+        self.unread: list[Piece] = []
 
     def append(self, text: str) -> None:
         """Put a text at the end of the conversation.
@@ -177,10 +181,21 @@ class TextGenerator(Closing):
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         stop_tokens: Sequence[int] = (),
+        stop_when: Callable[[Token], object] | None = None,
     ) -> Iterator[Piece]:
         """Append a prompt and yield what the model writes behind it, as it is made.
 
-        Leaving the loop early cancels the generation; what was made stays in the conversation.
+        Leaving the loop early, or an exception in it, ends the generation behind the token that is
+        being made; what was made stays in the conversation, see `unread`.
+
+        Args:
+            prompt: A text.
+            policy: See `Decoder.generate`.
+            max_tokens: Stop behind so many.
+            sampling: How to draw; default: the most probable token.
+            stop: Texts to stop at.
+            stop_tokens: Tokens to stop behind.
+            stop_when: Called with each token, on another thread; a true result stops.
 
         Raises:
             ContextError: The prompt does not fit, or the context is full.
@@ -190,10 +205,13 @@ class TextGenerator(Closing):
             self.append(prompt)
         made: queue.SimpleQueue[Token | BaseException | Generation] = queue.SimpleQueue()
         stopping = threading.Event()
+        self.last = None
+        self.unread = []
 
         def take(token: Token) -> bool:
             made.put(token)
-            return stopping.is_set()
+            asked = stop_when is not None and bool(stop_when(token))
+            return asked or stopping.is_set()
 
         def work() -> None:
             try:
@@ -217,8 +235,7 @@ class TextGenerator(Closing):
             while True:
                 item = made.get()
                 if isinstance(item, Token):
-                    word = self._words[item.token] if item.token < len(self._words) else b""
-                    yield Piece(decode(word), item)
+                    yield Piece(decode(self._word(item)), item)
                     continue
                 if isinstance(item, BaseException):
                     raise item
@@ -230,6 +247,13 @@ class TextGenerator(Closing):
         finally:
             stopping.set()
             thread.join()
+            while not made.empty():
+                rest_of = made.get()
+                if isinstance(rest_of, Token):
+                    self.unread.append(Piece(decode(self._word(rest_of)), rest_of))
+
+    def _word(self, token: Token) -> bytes:
+        return self._words[token.token] if token.token < len(self._words) else b""
 
     def close(self) -> None:
         """Release the memory."""

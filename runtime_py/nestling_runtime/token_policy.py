@@ -274,6 +274,53 @@ class CustomPolicy(TokenPolicy):
         return bound
 
 
+class Changeable(TokenPolicy):
+    """Another policy, which may be replaced while a generation goes on, from any thread.
+
+    Args:
+        policy: The first one.
+
+    Attributes:
+        policy: The one that chooses the next token; set it to change.
+    """
+
+    def __init__(self, policy: TokenPolicy) -> None:
+        self.policy = policy
+
+    def bind(self, decoder: Decoder) -> NativePolicy:
+        """See `TokenPolicy`; a policy that replaces another one is bound when it is first used."""
+        bound = NativePolicy(decoder_abi.TokenPolicy())
+        current = [(self.policy, self.policy.bind(decoder))]
+
+        def now() -> NativePolicy:
+            if current[0][0] is not self.policy:
+                policy = self.policy
+                current[0] = policy, policy.bind(decoder)
+            return current[0][1]
+
+        # As in `CustomPolicy`: an exception cannot pass through C.
+        def choose(_: object, last: object, out: object) -> None:
+            try:
+                inner = now()
+                inner.raw.choose(inner.raw.self, last, out)
+                bound.failure = inner.failure
+            except BaseException as error:
+                bound.failure = error
+                out[0].path = decoder_abi.NO_PATH  # type: ignore[index]
+
+        def accept(_: object, signals: object) -> int:
+            inner = current[0][1]
+            if not inner.raw.accept:
+                return decoder_abi.NO_PATH
+            path: int = inner.raw.accept(inner.raw.self, signals)
+            bound.failure = inner.failure
+            return path
+
+        bound.raw.choose = decoder_abi.Choose(choose)
+        bound.raw.accept = decoder_abi.Accept(accept)
+        return bound
+
+
 def _use(function: str, state: ctypes.Structure, accepted: bool = True) -> NativePolicy:
     """Return the policy whose memory is `state`."""
     if not accepted:
