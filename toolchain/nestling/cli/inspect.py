@@ -139,6 +139,37 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "stages": [_describe_stage(bundle, stage) for stage in bundle.stages],
         "paths": paths,
         "targets": _describe_targets(bundle),
+        "experts": _describe_experts(bundle),
+    }
+
+
+def _describe_experts(bundle: Bundle) -> dict[str, Any] | None:
+    """Return what is known of routed experts; None where there are none."""
+    from nestling.experts.index import INDEX_SECTION, read_layers
+
+    sections = {section.name: section for section in bundle.sections}
+    if INDEX_SECTION not in sections:
+        return None
+    layers = read_layers(bytes(bundle.section_bytes(sections[INDEX_SECTION])))
+    return {
+        "layers": [
+            {
+                "experts": layer.experts,
+                "top_k": layer.top_k,
+                "dim": layer.dim,
+                "hidden": layer.hidden,
+                "format": "nibbles" if layer.group else "f32",
+                "group": layer.group,
+                "predicts_layer": layer.predicted_layer,
+            }
+            for layer in layers
+        ],
+        "index_bytes": sections[INDEX_SECTION].size_bytes,
+        "slice_bytes": [
+            section.size_bytes
+            for name, section in sections.items()
+            if name.startswith(f"{INDEX_SECTION}.")
+        ],
     }
 
 
@@ -214,8 +245,24 @@ def print_facts(facts: dict[str, Any], all_stages: bool = False) -> None:
         f"weights stored once: {stored:,} bytes; "
         f"the {len(facts['paths'])} paths apart: {unshared:,} bytes{times}"
     )
+    if facts["experts"] is not None:
+        console.print(_experts_line(facts["experts"]))
     if "fit" in facts:
         console.print(_fit_table(facts["fit"]))
+
+
+def _experts_line(experts: dict[str, Any]) -> str:
+    layers = experts["layers"]
+    counts = ", ".join(sorted({str(layer["experts"]) for layer in layers}))
+    top_k = ", ".join(sorted({str(layer["top_k"]) for layer in layers}))
+    slices = experts["slice_bytes"]
+    parts = " + ".join(f"{size:,}" for size in slices)
+    halves = " (high and low nibbles)" if len(slices) == 2 else ""
+    guessed = sum(layer["predicts_layer"] is not None for layer in layers)
+    return (
+        f"experts loaded as they are needed: {counts} in each of {len(layers)} layers, {top_k} a "
+        f"token, {layers[0]['format']}, {parts} bytes{halves}, {guessed} predictors"
+    )
 
 
 def _targets(facts: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nestling.bundle.layout import aligned
-from nestling.errors import ModelError
+from nestling.errors import BundleError, ModelError
 from nestling.experts.bank import ExpertBank
 from nestling.experts.slices import ExpertFormat, encode_expert
 
@@ -180,3 +180,36 @@ def _encode_predictor(
         )
     arrays = (predictor.weight, predictor.bias)
     return b"".join(a.detach().float().contiguous().numpy().astype("<f4").tobytes() for a in arrays)
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What the index says of a layer; see `ExpertBank` and `ExpertFormat`."""
+
+    dim: int
+    hidden: int
+    experts: int
+    top_k: int
+    group: int
+    predicted_layer: int | None
+
+
+def read_layers(index: bytes) -> list[LayerFacts]:
+    """Read the layers of an index, to show them; the runtime's own reader checks all of it.
+
+    Raises:
+        BundleError: it is no index, of another version, or cut short.
+    """
+    try:
+        magic, version, _, layers, *_, table, _, total = _HEADER.unpack_from(index)
+        if (magic, version, total) != (MAGIC, VERSION, len(index)):
+            raise BundleError("not an index of experts", section=INDEX_SECTION)
+        found = []
+        for number in range(layers):
+            record = _LAYER.unpack_from(index, table + number * _LAYER.size)
+            dim, hidden, experts, top_k, _, _, group, _, _, predicted, _ = record
+            guessed = None if predicted == NO_LAYER else predicted
+            found.append(LayerFacts(dim, hidden, experts, top_k, group, guessed))
+        return found
+    except struct.error as error:
+        raise BundleError("the index of experts is cut short", section=INDEX_SECTION) from error

@@ -12,10 +12,9 @@ from torch.nn import functional as F
 from nestling.experts.layer import ExpertFeedForward
 from nestling.experts.operator import experts as experts_operator
 from nestling.partition.chain import Chain
-from nestling.partition.cut import block_stage
+from nestling.partition.tasks import cut_tasks
 from nestling.recipes.experts import diffusion, vision
 from nestling.recipes.experts.diffusion import DiffusionBlock, DigitDiffusion, StepExperts
-from nestling.recipes.experts.digit_tasks import OUTPUTS
 from nestling.recipes.experts.vision import TaskViT
 
 WHOLE = "whole"
@@ -30,29 +29,9 @@ REUSE = "reuse"
 
 def task_chain(model: TaskViT) -> Chain:
     """Cut a network of tasks: a path of each task's name, which has an output of that name."""
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    chain = Chain()
-    chain.add_slot("pixels", torch.zeros(1, 1, vision.SIDE, vision.SIDE), "input")
-    chain.add_slot("x", torch.randn(1, vision.PATCHES + 1, vision.DIM))
-    chain.add_position("stem")
-    chain.add_stage("stem", model.stem, ["pixels"], ["x"], "stem")
-    stages: dict[str, list[str]] = {task: ["stem"] for task in model.tasks}
-    for block in model.chain:
-        chain.add_position(block.name, block.layer)
-        if not isinstance(block, ExpertFeedForward):
-            chain.add_stage(block.name, block_stage(block, 1), ["x"], ["x"], block.name)
-        for task in model.tasks:
-            name = block.name
-            if isinstance(block, ExpertFeedForward):
-                name = f"{block.name}.{task}"
-                chain.add_expert_stage(name, block, "x", block.name, task=task)
-            stages[task].append(name)
-    chain.add_position("head", vision.DEPTH - 1)
-    for task in model.tasks:
-        chain.add_slot(task, torch.zeros(1, OUTPUTS[task]), "output")
-        chain.add_stage(f"head.{task}", model.heads[task], ["x"], [task], "head")
-        chain.add_path(task, [*stages[task], f"head.{task}"])
-    return chain
+    pixels = torch.zeros(1, 1, vision.SIDE, vision.SIDE)
+    heads: dict[str, nn.Module] = {task: model.heads[task] for task in model.tasks}
+    return cut_tasks(model.stem, model.chain, heads, {"pixels": pixels})
 
 
 def diffusion_chain(model: DigitDiffusion) -> Chain:

@@ -1,0 +1,89 @@
+"""Cut a network of several tasks: one stem, one chain of blocks, a router and a head for each task.
+
+What no task has for itself is one stage that all paths share; switching a task is choosing another
+path. As in M3ViT (arXiv:2210.14793), a task's own are the routers of expert layers and its head.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nestling.elastic.block import ElasticBlock
+from nestling.experts.layer import ExpertFeedForward
+from nestling.partition.chain import Chain
+from nestling.partition.cut import block_stage
+from nestling.quantize.schemes import Scheme, get_scheme
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def cut_tasks(
+    stem: nn.Module,
+    blocks: Sequence[ElasticBlock],
+    heads: Mapping[str, nn.Module],
+    inputs: Mapping[str, Tensor],
+    scheme: Scheme | None = None,
+) -> Chain:
+    """Cut a network of tasks into a chain with a path of each task's name.
+
+    Args:
+        stem: `(*inputs) -> x`; left unchanged, as all modules.
+        blocks: with names, each `x -> x` of one shape; they run at their full width. An expert
+            layer has routers for all tasks, or one that they share.
+        heads: by task, each `x -> output`; the output is a slot of the task's name.
+        inputs: examples of batch 1 by name, in the stem's order.
+        scheme: of the stages; default fp32.
+
+    Returns:
+        The chain, for `nestling.chain_export.export_chain`.
+
+    Raises:
+        ModelError: an expert layer lacks a router, or two blocks have one name.
+    """
+    stem = _plain(stem)
+    chain = Chain(scheme or get_scheme("fp32"))
+    for name, example in inputs.items():
+        chain.add_slot(name, example, "input")
+    with torch.no_grad():
+        x = stem(*inputs.values())
+    chain.add_slot("x", x)
+    chain.add_position("stem")
+    chain.add_stage("stem", stem, inputs, ["x"], "stem")
+    paths: dict[str, list[str]] = {task: ["stem"] for task in heads}
+    for block in map(_plain, blocks):
+        chain.add_position(block.name, block.layer)
+        stages = _add_block(chain, block, list(heads))
+        for task, path in paths.items():
+            path.append(stages[task])
+    chain.add_position("head", max((block.layer for block in blocks), default=0))
+    for task, module in heads.items():
+        head = _plain(module)
+        with torch.no_grad():
+            chain.add_slot(task, head(x), "output")
+        chain.add_stage(f"head.{task}", head, ["x"], [task], "head")
+        chain.add_path(task, [*paths[task], f"head.{task}"])
+    return chain
+
+
+def _add_block(chain: Chain, block: ElasticBlock, tasks: Sequence[str]) -> dict[str, str]:
+    """Add the stages of a block; return the one that each task runs."""
+    if isinstance(block, ExpertFeedForward) and len(block.tasks) > 1:
+        names = {task: f"{block.name}.{task}" for task in tasks}
+        for task, name in names.items():
+            chain.add_expert_stage(name, block, "x", block.name, task=task)
+        return names
+    if isinstance(block, ExpertFeedForward):
+        chain.add_expert_stage(block.name, block, "x", block.name)
+    else:
+        stage = block_stage(block, len(block.widths))
+        chain.add_stage(block.name, stage, ["x"], ["x"], block.name)
+    return dict.fromkeys(tasks, block.name)
+
+
+def _plain(module: _Module) -> _Module:
+    return copy.deepcopy(module).eval().requires_grad_(False)
