@@ -8,20 +8,21 @@ import logging
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from runtime import tiny_model
 from runtime.tiny_bundle import CACHE
 from runtime.tiny_model import Lowered, TinyNet, Weight, content_key
+from torch import nn
 
 from nestling.bundle.writer import BundleBuilder
 
 
 def portable_stages() -> Mapping[str, Lowered]:
     """Lower the stages without a delegate, or take them from the cache; no fused ones."""
-    source = Path(tiny_model.__file__).read_bytes()
+    source = Path(tiny_model.__file__).read_bytes() + Path(__file__).read_bytes()
     key = hashlib.sha256(source + version("executorch").encode()).hexdigest()[:16]
     cached = CACHE / f"tiny-portable-{key}.pickle"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -41,13 +42,31 @@ def _lower() -> dict[str, Lowered]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return {
+            stages = tiny_model.stage_modules(net)
+            made = {
                 name: tiny_model.lower(module, inputs, external=True, delegate=False)
-                for name, (module, inputs) in tiny_model.stage_modules(net).items()
-                if not name.startswith("fused.")
+                for name, (module, inputs) in stages.items()
+                if name in ("stem", "head") or name.startswith("block0.")
             }
     finally:
         logging.disable(logging.NOTSET)
+    for name, (module, _) in stages.items():
+        block, _, level = name.partition(".")
+        if block.startswith("block") and name not in made:
+            made[name] = _with_weights(made[f"block0.{level}"], module)
+    return made
+
+
+def _with_weights(lowered: Lowered, module: nn.Module) -> Lowered:
+    """Return a stage whose program is that of an equal one, with weights of its own."""
+    values = dict(module.named_parameters())
+    return replace(
+        lowered,
+        weights={
+            name: replace(weight, data=values[name].detach().numpy().tobytes())
+            for name, weight in lowered.weights.items()
+        },
+    )
 
 
 def add_target(builder: BundleBuilder, target: str, stages: Mapping[str, Lowered]) -> None:
