@@ -53,6 +53,7 @@ static void empty(nst_expert_cache *cache, uint32_t slot) {
     entry->key = NST_NONE;
     entry->state = NST_EXPERT_EMPTY;
     entry->ahead = 0;
+    entry->awaited = 0;
 }
 
 int nst_expert_cache_init(nst_expert_cache *cache, const nst_expert_shape *shape,
@@ -143,6 +144,14 @@ bool nst_expert_cache_expect(nst_expert_cache *cache, const nst_expert_visit *vi
 
 uint32_t nst_expert_cache_peek(const nst_expert_cache *cache, uint32_t key) {
     return key < cache->keys ? cache->slot_of[key] : NST_NONE;
+}
+
+uint32_t nst_expert_cache_await(nst_expert_cache *cache, uint32_t key) {
+    uint32_t slot = nst_expert_cache_peek(cache, key);
+    if (slot != NST_NONE) {
+        cache->slots[slot].awaited = 1;
+    }
+    return slot;
 }
 
 static void note_use(nst_expert_cache *cache, uint32_t key) {

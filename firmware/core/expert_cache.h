@@ -108,7 +108,12 @@ bool nst_expert_cache_expect(nst_expert_cache *cache, const nst_expert_visit *vi
  * policy hears of the use. */
 uint32_t nst_expert_cache_find(nst_expert_cache *cache, uint32_t key);
 
-/* The same without counting: the slot of a slice, for whoever decides what to prefetch. */
+/* A visit to come is likely to look for a slice: a resident is awaited from now on. Its slot; NST_NONE
+ * where it is not there, and worth a prefetch. Await all that are predicted before claiming slots
+ * for those that are missing. */
+uint32_t nst_expert_cache_await(nst_expert_cache *cache, uint32_t key);
+
+/* The slot of a slice, ready or loading; NST_NONE where it is not there. Nothing changes. */
 uint32_t nst_expert_cache_peek(const nst_expert_cache *cache, uint32_t key);
 
 /* Take a slot for a slice that is not resident; it is then loading. An empty one where there is

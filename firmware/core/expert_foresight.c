@@ -21,9 +21,10 @@
 #define DISCOUNT 0.6f
 #define LOG_DISCOUNT -0.5108256f
 
-/* Hits that an order must be ahead of the other to be followed, and what remains of the lead after a
- * visit. */
-#define LEAD_HITS 4.0f
+/* Hits that LRU, or ours again, must be ahead of the other to be followed, and what remains of the
+ * lead after a visit. LRU's margin is small: in doubt it does no harm. */
+#define LRU_LEAD_HITS 1.0f
+#define OUR_LEAD_HITS 4.0f
 #define LEAD_KEPT 0.998f
 
 typedef enum feature {
@@ -142,9 +143,9 @@ static void compare_orders(foresight *state, const nst_expert_visit *visit) {
     uint32_t ours = nst_expert_shadow_visit(&state->by_worth, visit, experts, worth_less, state);
     uint32_t lru = nst_expert_shadow_visit(&state->by_use, visit, experts, used_before, state);
     state->lead = state->lead * LEAD_KEPT + ((float)lru - (float)ours);
-    if (state->lead > LEAD_HITS) {
+    if (state->lead > LRU_LEAD_HITS) {
         state->use_lru = 1;
-    } else if (state->lead < -LEAD_HITS) {
+    } else if (state->lead < -OUR_LEAD_HITS) {
         state->use_lru = 0;
     }
 }

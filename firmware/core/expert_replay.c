@@ -75,12 +75,15 @@ static void fetch_ahead(nst_expert_cache *cache, uint32_t request, uint32_t laye
         return;
     }
     uint32_t count = choose(predicted, shape->experts, top_k, room);
-    for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t slice = 0; slice < shape->slices; slice++) {
-            uint32_t key = nst_expert_key(shape, layer, room->chosen[i], slice);
-            if (nst_expert_cache_claim(cache, key, NST_EXPERT_PREFETCH, &slot) == NST_OK) {
-                nst_expert_cache_ready(cache, slot);
-            }
+    for (uint32_t i = 0; i < count * shape->slices; i++) {
+        nst_expert_cache_await(cache, nst_expert_key(shape, layer, room->chosen[i / shape->slices],
+                                                     i % shape->slices));
+    }
+    for (uint32_t i = 0; i < count * shape->slices; i++) {
+        uint32_t key =
+            nst_expert_key(shape, layer, room->chosen[i / shape->slices], i % shape->slices);
+        if (nst_expert_cache_claim(cache, key, NST_EXPERT_PREFETCH, &slot) == NST_OK) {
+            nst_expert_cache_ready(cache, slot);
         }
     }
 }
