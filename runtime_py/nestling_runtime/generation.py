@@ -15,7 +15,7 @@ import ctypes
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -182,7 +182,7 @@ class TextGenerator(Closing):
         stop: Sequence[str] = (),
         stop_tokens: Sequence[int] = (),
         stop_when: Callable[[Token], object] | None = None,
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Append a prompt and yield what the model writes behind it, as it is made.
 
         Leaving the loop early, or an exception in it, ends the generation behind the token that is

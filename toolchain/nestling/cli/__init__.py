@@ -10,9 +10,11 @@ import click
 
 from nestling import __version__
 from nestling.cli.bench import command as bench
+from nestling.cli.chat import command as chat
 from nestling.cli.compile_plan import command as compile_plan
 from nestling.cli.demo import command as demo
 from nestling.cli.demo_devices import command as demo_devices
+from nestling.cli.demo_experts import command as demo_experts
 from nestling.cli.demo_lm import command as demo_lm
 from nestling.cli.demo_targets import command as demo_targets
 from nestling.cli.devices import command as devices
@@ -51,8 +53,10 @@ for _command in (
     split,
     run,
     generate,
+    chat,
     devices,
     demo_devices,
+    demo_experts,
     demo_lm,
     demo_targets,
     push,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from nestling.errors import PathError
 
@@ -17,7 +20,63 @@ FORMS = (
 )
 """How policies are spelled. All but the last also take `small=PATH` and `large=PATH`."""
 
+EPILOG = (
+    "\b\nPolicies; all but the last take small=PATH and large=PATH too, by default the\n"
+    "smallest and the largest path:\n" + "\n".join(f"  {form}" for form in FORMS)
+)
+"""For the help of commands that take a policy."""
+
 HELP = f"a path's name, or {'; '.join(FORMS)}"
+
+
+_OPTIONS = (
+    click.option(
+        "--policy",
+        "policy_text",
+        help="A path's name, or one of the policies below.  [default: the largest path]",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        default=128,
+        show_default=True,
+        help="To write at most.",
+    ),
+    click.option(
+        "--temperature",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        help="0, the default: the most probable token.",
+    ),
+    click.option(
+        "--top-k",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Draw from so many tokens; 0: from all.",
+    ),
+    click.option(
+        "--top-p",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        help="Draw from the tokens that together are so probable; 0: from all.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Of what is drawn.",
+    ),
+    click.option("--stop", multiple=True, help="A text to stop at; may be given again."),
+    click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all processors."),
+)
+
+
+def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every command that generates takes: policy, budget, sampling, stops, threads."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
 
 
 def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
