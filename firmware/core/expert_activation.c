@@ -1,8 +1,8 @@
-/* Priority by activation matrices, as MoE-Infinity has it (arXiv:2401.14361): a request's matrix
- * counts, layer by layer, which experts it used. The matrix most like it among those of earlier
- * requests (by cosine) predicts what it will use; a resident's priority is its part of its layer's
- * predicted uses, less the further away its layer is: times 1 - (i - l) / L, counted round the
- * layers. As there, a full collection gives up the matrix that is most like the new one.
+/* Priority by activation matrices, after MoE-Infinity (arXiv:2401.14361): a request's matrix counts,
+ * layer by layer, which experts it used. The matrix most like it among those of earlier requests (by
+ * cosine) predicts what it will use; a resident's priority is its part of its layer's uses in both,
+ * less the further away its layer is: times 1 - (i - l) / L, counted round the layers. As there, a
+ * full collection gives up the matrix that is most like the new one.
  *
  * The scalar products behind the cosines are kept up to date use by use, so a visit costs one
  * addition for each chosen expert and matrix. */
@@ -13,8 +13,8 @@
 
 #define MATRICES 16u
 #define NO_MATRIX MATRICES
-/* What an expert without predicted uses counts, in uses: so that distance orders those, too. */
-#define UNSEEN 0.01f
+/* Part of an expert without uses: so that distance orders those, too. */
+#define UNSEEN 0.001f
 
 typedef struct matrix {
     uint16_t *counts;   /* [layers x experts] saturating */
@@ -168,14 +168,19 @@ static void note_use(void *self, uint32_t expert) {
     state->when[expert] = ++state->now;
 }
 
+/* An expert's part of its layer's uses in a matrix. */
+static float part_of(const matrix *counts, uint64_t expert, uint32_t layer) {
+    return (float)counts->counts[expert] / ((float)counts->of_layer[layer] + 1.0f);
+}
+
 static float priority(const activation *state, uint32_t expert) {
     const follower *request = &state->requests[state->current];
-    const matrix *predicted =
-        request->best == NO_MATRIX ? &request->own : &state->collection[request->best];
     uint32_t layer = expert / state->shape.experts;
-    float uses = (float)predicted->counts[expert] + UNSEEN;
-    float near = (float)(state->shape.layers - state->distances[layer]);
-    return uses / ((float)predicted->of_layer[layer] + 1.0f) * near;
+    float part = UNSEEN + part_of(&request->own, expert, layer);
+    if (request->best != NO_MATRIX) {
+        part += part_of(&state->collection[request->best], expert, layer);
+    }
+    return part * (float)(state->shape.layers - state->distances[layer]);
 }
 
 static bool before(const void *self, uint32_t one, uint32_t other) {
@@ -188,10 +193,10 @@ static bool before(const void *self, uint32_t one, uint32_t other) {
     return state->when[one] - state->when[other] > UINT32_MAX / 2;
 }
 
-const nst_expert_eviction nst_expert_activation = {.name = "activation",
-                                                   .state_bytes = state_bytes,
-                                                   .start = start,
-                                                   .begin = begin,
-                                                   .route = route,
-                                                   .use = note_use,
-                                                   .before = before};
+const nst_expert_eviction nst_expert_evict_activation = {.name = "activation",
+                                                         .state_bytes = state_bytes,
+                                                         .start = start,
+                                                         .begin = begin,
+                                                         .route = route,
+                                                         .use = note_use,
+                                                         .before = before};

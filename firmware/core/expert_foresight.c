@@ -196,9 +196,9 @@ static bool before(const void *self, uint32_t one, uint32_t other) {
     return state->use_lru ? used_before(self, one, other) : worth_less(self, one, other);
 }
 
-const nst_expert_eviction nst_expert_foresight = {.name = "foresight",
-                                                  .state_bytes = state_bytes,
-                                                  .start = start,
-                                                  .route = route,
-                                                  .expect = expect,
-                                                  .before = before};
+const nst_expert_eviction nst_expert_evict_foresight = {.name = "foresight",
+                                                        .state_bytes = state_bytes,
+                                                        .start = start,
+                                                        .route = route,
+                                                        .expect = expect,
+                                                        .before = before};

@@ -5,11 +5,11 @@
 
 #include "expert_eviction.h"
 
-extern const nst_expert_eviction nst_expert_lru;         /* expert_use_order.c */
-extern const nst_expert_eviction nst_expert_lfu;         /* expert_use_order.c */
-extern const nst_expert_eviction nst_expert_least_stale; /* expert_use_order.c */
-extern const nst_expert_eviction nst_expert_activation;  /* expert_activation.c */
-extern const nst_expert_eviction nst_expert_foresight;   /* expert_foresight.c */
+extern const nst_expert_eviction nst_expert_evict_lru;         /* expert_use_order.c */
+extern const nst_expert_eviction nst_expert_evict_lfu;         /* expert_use_order.c */
+extern const nst_expert_eviction nst_expert_evict_least_stale; /* expert_use_order.c */
+extern const nst_expert_eviction nst_expert_evict_activation;  /* expert_activation.c */
+extern const nst_expert_eviction nst_expert_evict_foresight;   /* expert_foresight.c */
 
 static inline uint64_t nst_expert_count(const nst_expert_shape *shape) {
     return (uint64_t)shape->layers * shape->experts;

@@ -66,21 +66,21 @@ static bool visited_later(const void *self, uint32_t one, uint32_t other) {
     return a != b ? a > b : used_before(self, one, other);
 }
 
-const nst_expert_eviction nst_expert_lru = {.name = "lru",
-                                            .state_bytes = state_bytes,
-                                            .start = start,
-                                            .use = note_use,
-                                            .before = used_before};
+const nst_expert_eviction nst_expert_evict_lru = {.name = "lru",
+                                                  .state_bytes = state_bytes,
+                                                  .start = start,
+                                                  .use = note_use,
+                                                  .before = used_before};
 
-const nst_expert_eviction nst_expert_lfu = {.name = "lfu",
-                                            .state_bytes = state_bytes,
-                                            .start = start,
-                                            .use = note_use,
-                                            .before = used_less};
+const nst_expert_eviction nst_expert_evict_lfu = {.name = "lfu",
+                                                  .state_bytes = state_bytes,
+                                                  .start = start,
+                                                  .use = note_use,
+                                                  .before = used_less};
 
-const nst_expert_eviction nst_expert_least_stale = {.name = "least-stale",
-                                                    .state_bytes = state_bytes,
-                                                    .start = start,
-                                                    .route = note_visit,
-                                                    .use = note_use,
-                                                    .before = visited_later};
+const nst_expert_eviction nst_expert_evict_least_stale = {.name = "least-stale",
+                                                          .state_bytes = state_bytes,
+                                                          .start = start,
+                                                          .route = note_visit,
+                                                          .use = note_use,
+                                                          .before = visited_later};

@@ -281,8 +281,33 @@ def _native_arrays(trace: Trace) -> dict[str, npt.NDArray[Any]]:
         if value is not None:
             if name == "predicted_layers":
                 value = np.where(np.asarray(value) < 0, cache_abi.NONE, value)
+            elif name == "requests":
+                value = _number_by_session(value)
             arrays[name] = np.ascontiguousarray(value).astype(kind, copy=False)
     return arrays
+
+
+def _number_by_session(requests: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    """Number requests as sessions do, one of which runs one request after another.
+
+    Policies keep what they know of a request under its number modulo `cache_abi.REQUESTS`, and put
+    it away when another begins there.
+    """
+    numbers: dict[int, int] = {}
+    sessions: list[int | None] = [None] * cache_abi.REQUESTS
+    last = {int(request): row for row, request in enumerate(requests)}
+    numbered = np.zeros(len(requests), np.uint32)
+    for row, request in enumerate(int(number) for number in requests):
+        if request not in numbers:
+            # Where there are more at a time than sessions, they share.
+            free = [i for i, running in enumerate(sessions) if running is None]
+            session = free[0] if free else len(numbers) % len(sessions)
+            sessions[session] = request
+            numbers[request] = session + len(sessions) * len(numbers)
+        numbered[row] = numbers[request]
+        if last[request] == row:
+            sessions = [None if running == request else running for running in sessions]
+    return numbered
 
 
 def _start_cache(

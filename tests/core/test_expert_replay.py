@@ -32,6 +32,53 @@ def lru_hits(trace: Trace, slots: int) -> int:
     return hits
 
 
+def activation_hits(trace: Trace, slots: int, layers: int) -> int:
+    """Hits by activation matrices of requests one after another, in numpy."""
+    collection: list[npt.NDArray[np.int64]] = []
+    own = np.zeros((layers, trace.experts), np.int64)
+    kept: dict[tuple[int, int], int] = {}  # when it was used last
+    running: int | None = None
+    hits = uses = 0
+
+    def likeness(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> float:
+        return float((one * other).sum() / np.sqrt(float((other * other).sum())))
+
+    for row, layer in enumerate(int(number) for number in trace.layers):
+        if trace.requests[row] != running:
+            if running is not None:
+                if len(collection) < 16:
+                    collection.append(own)
+                else:
+                    collection[int(np.argmax([likeness(own, each) for each in collection]))] = own
+            own, running = np.zeros_like(own), int(trace.requests[row])
+        keys = [(layer, expert) for expert in trace.chosen_experts(row)]
+        for key in keys:
+            own[key] += 1
+        parts = own / (own.sum(axis=1, keepdims=True) + 1)
+        if collection:
+            best = collection[int(np.argmax([likeness(own, each) for each in collection]))]
+            parts = parts + best / (best.sum(axis=1, keepdims=True) + 1)
+        near = layers - (np.arange(layers) - layer - 1) % layers
+        priority = (parts + 0.001) * near[:, None]
+        there = [key for key in keys if key in kept]
+        hits += len(there)
+        for key in [*there, *(key for key in keys if key not in there)]:
+            if key not in kept and len(kept) == slots:
+                del kept[min(kept, key=lambda other: (priority[other], kept[other]))]
+            uses += 1
+            kept[key] = uses
+    return hits
+
+
+@pytest.mark.parametrize("requests", [3, 24])
+def test_activation_matrices_are_those_of_the_paper(requests: int) -> None:
+    trace = drawn(seed=2, layers=4, experts=8, top_k=2, requests=requests, tokens=30)
+    hits = replay(trace, 11, eviction="activation").hits
+    # Single and double precision may part where priorities are all but equal.
+    assert hits == pytest.approx(activation_hits(trace, 11, 4), rel=0.01)
+    assert hits != replay(trace, 11, eviction="lru").hits
+
+
 traces = st.builds(
     drawn,
     seed=st.integers(0, 1 << 30),
@@ -84,7 +131,7 @@ def test_with_room_for_all_every_expert_is_read_once(trace: Trace) -> None:
         ({"skew": 0.5, "topic": 0.8, "cling": 0.7}, 0.03, 0.01),
         ({"skew": 0.1, "topic": 0.2, "cling": 0.5}, 0.04, 0.03),
         ({"skew": 0.1, "topic": 0.3, "cling": 0.95}, 0.01, 0.005),
-        ({"skew": 1.5, "topic": 0.5, "cling": 0.7}, 0.02, 0.002),
+        ({"skew": 1.5, "topic": 0.5, "cling": 0.7}, 0.02, 0.001),
         ({"skew": 0.2, "topic": 1.5, "cling": 0.5}, 0.03, 0.002),
         ({"skew": 0.5, "topic": 0.8, "cling": 0.7, "together": 4}, 0.15, 0.003),
     ],
@@ -95,7 +142,7 @@ def test_ours_hits_more_than_lru(
 ) -> None:
     """The margins are a little below what was found; an eighth is just one round of the layers."""
     trace = drawn(seed=seed, layers=6, experts=16, top_k=2, requests=8, tokens=80, **kind)
-    for room, gain in ((0.125, -0.004), (0.25, quarter), (0.5, half)):
+    for room, gain in ((0.125, -0.002), (0.25, quarter), (0.5, half)):
         rates = {
             name: replay(trace, int(6 * 16 * room), eviction=name).hit_rate for name in POLICIES
         }
