@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def make_model(kind: str, **options: Any) -> Any:
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(**SMALL, **KINDS[kind], **options)
+    config = getattr(transformers, f"{kind}Config")(**{**SMALL, **KINDS[kind], **options})
     model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -102,4 +102,4 @@ def _flops(
 ) -> int:
     """Count those of the experts that are known; a program that is lowered alone has none."""
     known = _resident.get()
-    return 2 * hidden[0] * known[layer].macs if known else 0
+    return 2 * hidden[0] * known[layer].macs if layer < len(known) else 0

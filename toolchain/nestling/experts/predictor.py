@@ -40,15 +40,17 @@ def fit_predictors(
     """
     found: list[Predictor | None] = []
     for number, (first, second) in enumerate(pairwise(layers), 1):
-        hidden = torch.cat([call.hidden.detach() for call in calls if call.layer == first])
-        scores = torch.cat([call.scores.detach() for call in calls if call.layer == second])
-        if len(hidden) != len(scores):
+        inputs = [call.hidden.detach() for call in calls if call.layer == first]
+        wanted = [call.scores.detach() for call in calls if call.layer == second]
+        counts = [sum(map(len, tensors)) for tensors in (inputs, wanted)]
+        if counts[0] != counts[1] or not counts[0]:
             raise ModelError(
                 "two expert layers were not recorded on the same tokens",
                 module=second,
-                expected=len(hidden),
-                actual=len(scores),
+                expected=f"{counts[0]} tokens" if counts[0] else "tokens",
+                actual=counts[1],
             )
+        hidden, scores = torch.cat(inputs), torch.cat(wanted)
         router = _router_ahead(layers[second], hidden.shape[1])
         found.append(_fit(number, hidden.double(), scores.double(), router.double(), ridge))
     return [*found, None] if layers else []

@@ -20,6 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from nestling.targets.layer_numbers import (
+    can_be_numbered,
+    layer_numbers,
+    marked_layers,
+    put_numbers,
+)
 from nestling.targets.lowered import ExternalConstant, LoweredProgram, TensorLayout
 
 _SEED = 20240229
@@ -91,7 +97,8 @@ class Template:
         for symbol, origin in self.origins.items():
             tensor = REARRANGEMENTS[origin.rearrangement](tensors[origin.tensor])
             constants[symbol] = ExternalConstant(tensor_bytes(tensor), origin.layout)
-        return replace(self.lowered, constants=constants)
+        numbered = put_numbers(self.lowered.program, layer_numbers(program))
+        return replace(self.lowered, program=numbered, constants=constants)
 
     def to_bytes(self) -> bytes:
         """Serialise to CBOR, for the cache."""
@@ -113,9 +120,13 @@ class Template:
 
 
 def structure_digest(program: ExportedProgram) -> bytes:
-    """SHA-256 of what lowering looks at: the graph, shapes, and constants that are not weights."""
+    """SHA-256 of what lowering looks at: the graph, shapes, and constants that are not weights.
+
+    Numbers of expert layers do not count.
+    """
     digest = hashlib.sha256()
-    digest.update(program.graph_module.code.encode())
+    with marked_layers(program):
+        digest.update(program.graph_module.code.encode())
     digest.update(str(program.graph_signature).encode())
     for node in program.graph.nodes:
         value = node.meta.get("val")
@@ -134,6 +145,8 @@ def structure_digest(program: ExportedProgram) -> bytes:
 def content_digest(program: ExportedProgram) -> bytes:
     """SHA-256 of the structure and the weights."""
     digest = hashlib.sha256(structure_digest(program))
+    for number in layer_numbers(program):
+        digest.update(number.to_bytes(8, "little"))
     for name, tensor in _tensors(program):
         digest.update(name.encode())
         digest.update(tensor_bytes(tensor))
@@ -171,9 +184,12 @@ def make_template(
             program.state_dict[name] = (
                 nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor
             )
-        lowered = lower(program)
+        with marked_layers(program):
+            lowered = lower(program)
     finally:
         program.state_dict.update(kept)
+    if not can_be_numbered(lowered.program, len(layer_numbers(program))):
+        return None
     known = {tensor_bytes(t): None for n, t in _tensors(program) if n not in weights}
     found: dict[bytes, tuple[str, str]] = {}
     for name, tensor in stand_ins.items():

@@ -1,0 +1,186 @@
+"""Bundles with experts: what is in them, and what the command line says of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from experts.bundles import DIM, EXPERTS, NIBBLES, export_net, make_chain, make_net
+from experts.reference import Sections
+from experts.test_checkpoints import make_model
+from torch.export import ExportedProgram
+
+from nestling.cli import main
+from nestling.errors import ModelError
+from nestling.experts.bank import StackedExperts
+from nestling.experts.index import IndexedLayer, encode_experts
+from nestling.experts.operator import resident_experts
+from nestling.experts.predictor import agreement, fit_predictors
+from nestling.experts.routing import record_routing
+from nestling.experts.slices import F32, ExpertFormat, QuantizedExperts
+from nestling.targets.layer_numbers import layer_numbers
+from nestling.targets.lowered import LoweredProgram
+from nestling.targets.structure import content_digest, make_template, structure_digest
+from nestling.targets.xnnpack.lower import lower_program, trace
+from nestling_runtime.bundle import Bundle
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("experts")
+    torch.set_num_threads(1)
+    return {
+        "f32": export_net(make_net(), folder / "f32.nest"),
+        "nibbles": export_net(make_net(), folder / "nibbles.nest", experts=NIBBLES),
+        "more": export_net(make_net(experts=4 * EXPERTS), folder / "more.nest"),
+    }
+
+
+def read_sections(bundle: Bundle) -> dict[str, bytes]:
+    return {s.name: bytes(bundle.section_bytes(s)) for s in bundle.sections}
+
+
+def test_experts_lie_beside_the_stages(bundles: dict[str, Path]) -> None:
+    net = make_net()
+    with Bundle.open(bundles["nibbles"]) as bundle:
+        sections = Sections(read_sections(bundle))
+        stages = {stage.name for stage in bundle.stages}
+        assert {path.name for path in bundle.paths} == {"even", "odd", "short"}
+    assert {"first.even", "first.odd", "second.even", "second.odd"} <= stages
+    assert [layer.experts for layer in sections.layers] == [EXPERTS, EXPERTS]
+    for layer, block in zip(sections.layers, net.layers, strict=True):
+        for number, expert in enumerate(block.bank.matrices().each()):
+            weights, _ = sections.matrices(layer, number, 8)
+            down = torch.tensor(weights[-1])
+            assert float((down - expert.down).abs().max()) < 0.01 * float(expert.down.abs().max())
+
+
+def test_more_experts_cost_their_weights_and_no_program(bundles: dict[str, Path]) -> None:
+    """Equal programs but for the rows of the router, whatever the number of experts."""
+    with Bundle.open(bundles["f32"]) as few, Bundle.open(bundles["more"]) as many:
+        assert len(few.programs) == len(many.programs)
+        assert len(few.stages) == len(many.stages)
+        grown = many.size_bytes - few.size_bytes
+    per_expert = 4 * DIM * 48 * 3 + 4 * (DIM * 48 * 2 + DIM + 48)
+    routers = 4 * 4 * DIM
+    assert abs(grown - 3 * EXPERTS * (per_expert + routers)) < 0.02 * grown + 4 * 16384
+
+
+def test_the_sections_are_the_weights_and_little_else() -> None:
+    bank = StackedExperts(64, 128, 16, 2)
+    weights = 16 * 3 * 64 * 128
+    sizes = {
+        form: sum(map(len, encode_experts([IndexedLayer("a", bank)], form).values()))
+        for form in (F32, ExpertFormat(64))
+    }
+    assert 4 * weights <= sizes[F32] < 1.02 * 4 * weights
+    # Two bytes of scale for each group beside a byte for each weight.
+    assert weights < sizes[ExpertFormat(64)] < 1.02 * weights * (1 + 2 / 64)
+
+
+def test_a_predictor_beats_the_router_as_it_is() -> None:
+    """The correction is worth something where the layer between turns the stream."""
+    net = make_net()
+    turn = torch.linalg.qr(torch.randn(DIM, DIM)).Q
+    for router in net.second.routers.values():
+        router.weight.copy_(router.weight @ turn)
+    chain = make_chain(net)
+    with torch.no_grad(), record_routing(net) as calls:
+        net(torch.randn(1, 2000, DIM))
+    fitted, last = fit_predictors(chain.experts, calls)
+    assert fitted is not None and last is None and fitted.layer == 1
+    plain, _ = fit_predictors(chain.experts, calls, ridge=1e9)
+    assert plain is not None
+    with torch.no_grad(), record_routing(net) as fresh:
+        net(torch.randn(1, 500, DIM))
+    first, second = fresh
+    good = agreement(fitted, first.hidden, second.chosen)
+    assert good > agreement(plain, first.hidden, second.chosen) + 0.1
+    assert good > 0.6
+    with pytest.raises(ModelError, match="same tokens"):
+        fit_predictors(chain.experts, calls[:1])
+
+
+def test_nibbles_compute_nearly_what_the_weights_do() -> None:
+    net = make_net()
+    chain = make_chain(net, 64)
+    x = torch.randn(1, 64, DIM)
+    expected = net(x)
+    errors = {}
+    for bits in (4, 8):
+        layers = [QuantizedExperts(bank, NIBBLES, bits) for bank in chain.banks()]
+        slots = {"hidden": x}
+        with resident_experts(layers):
+            for name in chain.paths["even"].stages:
+                stage = chain.stages[name]
+                slots[stage.outputs[0]] = stage.module(*(slots[s] for s in stage.inputs))
+        # A token whose router was between two experts may go elsewhere; most do not.
+        errors[bits] = float((slots["logits"] - expected).abs().quantile(0.9))
+    spread = float(expected.std())
+    assert errors[8] < 0.02 * spread < 0.3 * spread
+    assert errors[8] < errors[4] < 0.3 * spread
+
+
+def test_inspect_says_what_experts_there_are(bundles: dict[str, Path]) -> None:
+    result = CliRunner().invoke(main, ["inspect", str(bundles["nibbles"]), "--json"])
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.output)["experts"]
+    first, second = facts["layers"]
+    assert (first["experts"], first["top_k"], first["format"], first["group"]) == (
+        8,
+        2,
+        "nibbles",
+        16,
+    )
+    assert (first["predicts_layer"], second["predicts_layer"]) == (1, None)
+    assert len(facts["slice_bytes"]) == 2
+    shown = CliRunner().invoke(main, ["inspect", str(bundles["f32"])])
+    assert "8 in each of 2 layers" in " ".join(shown.output.split())
+
+
+def test_a_checkpoint_with_experts_is_exported_by_a_command(tmp_path: Path) -> None:
+    model = make_model("Qwen3Moe", num_hidden_layers=1)
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "text").write_bytes(bytes(range(40)) * 8)
+    bundle = tmp_path / "moe.nest"
+    command = ["export-decoder", str(tmp_path / "model"), "-o", str(bundle), "--context", "16"]
+    sizes = ["--verify", "2", "--chunk", "2", "--jobs", "1", "--quiet"]
+    experts = [
+        "--experts",
+        "nibbles",
+        "--expert-group",
+        "8",
+        "--calibration",
+        str(tmp_path / "text"),
+    ]
+    result = CliRunner().invoke(main, [*command, *sizes, *experts])
+    assert result.exit_code == 0, result.output
+    with Bundle.open(bundle) as opened:
+        sections = Sections(read_sections(opened))
+    assert [(layer.group, layer.top_k, layer.flags) for layer in sections.layers] == [(8, 2, 3)]
+    result = CliRunner().invoke(main, [*command, *sizes, *experts[:2], "--expert-group", "9"])
+    assert result.exit_code != 0
+    assert "group" in result.output
+
+
+def test_layers_of_one_shape_are_lowered_once() -> None:
+    """The number of a layer is put in afterwards, and where it is put is where lowering has it."""
+    net = make_net()
+    lowered = []
+
+    def lower(program: ExportedProgram) -> LoweredProgram:
+        lowered.append(layer_numbers(program))
+        return lower_program(program)
+
+    h = torch.randn(1, 1, DIM)
+    first, second = (trace(net.first.stage(number), (h,)) for number in (1, 6))
+    assert structure_digest(first) == structure_digest(second)
+    assert content_digest(first) != content_digest(second)
+    template = make_template(first, lower)
+    assert template is not None
+    assert (layer_numbers(first), layer_numbers(second)) == ([1], [6])
+    assert template.fill(second) == lower_program(second)
+    assert len(lowered) == 1
