@@ -56,8 +56,8 @@ class DiffusionTraining:
         threads: Of torch.
     """
 
-    updates: int = 1500
-    batch: int = 96
+    updates: int = 1200
+    batch: int = 64
     lr: float = 3e-3
     shallow_share: float = 0.35
     balance: float = 0.05

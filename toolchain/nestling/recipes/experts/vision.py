@@ -59,8 +59,8 @@ class TaskTraining:
         threads: Of torch.
     """
 
-    updates: int = 800
-    batch: int = 64
+    updates: int = 600
+    batch: int = 48
     lr: float = 2e-3
     weight_decay: float = 0.05
     balance: float = 0.01

@@ -40,7 +40,7 @@ GROUP = 32
 """Weights of an expert that share a scale, where experts are stored as nibbles."""
 
 TRAINING = ExpertTraining(
-    LanguageTraining(steps=1600, windows=8, prose_share=0.5, lr=0.008), group=GROUP
+    LanguageTraining(steps=2000, windows=8, prose_share=0.5, lr=0.008), group=GROUP
 )
 
 

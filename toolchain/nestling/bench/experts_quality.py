@@ -1,0 +1,118 @@
+"""What a language model of experts says: at 8 bits and at 4, and against eager torch."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import nestling_runtime
+from nestling.bench.experts_language import read_bits
+from nestling.bench.experts_running import Setting
+from nestling.bench.records import Record
+from nestling.elastic import ElasticLlama
+from nestling.experts.routing import expert_layers
+from nestling.experts.slices import ExpertFormat, QuantizedExperts
+from nestling.language.bits import Windows, bits_per_byte, token_bits
+
+LOW_BITS_QUALITY = "low_bits_quality"
+UPGRADE_BYTES = "upgrade_bytes"
+LANGUAGE_PARITY = "language_parity"
+
+
+class ReferenceExperts(nn.Module):
+    """Stands in for a layer's experts and computes as the device does."""
+
+    def __init__(self, experts: nn.Module, form: ExpertFormat) -> None:
+        super().__init__()
+        self.experts = experts.experts
+        self.top_k = experts.top_k
+        self.renormalise = experts.renormalise
+        self._run = QuantizedExperts(experts, form)  # type: ignore[arg-type]
+
+    def forward(self, hidden: Tensor, scores: Tensor) -> Tensor:
+        """See `ExpertBank.forward`."""
+        return self._run(hidden, scores)
+
+
+def measure_quality(
+    supernet: ElasticLlama, bundle: Path, windows: Windows, form: ExpertFormat
+) -> list[Record]:
+    """Compare answers of 4 bits with those of 8, and those with eager torch's.
+
+    Args:
+        supernet: What the bundle was made of.
+        bundle: Of it, its experts as nibbles.
+        windows: Held-out text.
+        form: Of the bundle's experts.
+    """
+    whole = read_bits(bundle, windows.tokens, Setting())
+    low = read_bits(bundle, windows.tokens, Setting(bits=4))
+    scores = [
+        bits_per_byte(token_bits(logits, windows.targets), windows.sizes) for logits in (low, whole)
+    ]
+    tokens = windows.tokens.numel()
+    where = (
+        f"bits per byte of {tokens:,} held-out tokens, native, experts answering with their first "
+        "4 bits; baseline: with all 8"
+    )
+    return [
+        Record(
+            LOW_BITS_QUALITY,
+            scores[0],
+            "bit",
+            scores[1],
+            scores[0] / scores[1],
+            None,
+            "4-bit",
+            where,
+        ),
+        _upgrade(bundle, windows.tokens[:1]),
+        _parity(supernet, whole, windows.tokens, form),
+    ]
+
+
+def _upgrade(bundle: Path, windows: Tensor) -> Record:
+    """Answer at low bits while the low halves come, and count what came for them."""
+    with nestling_runtime.open(bundle, threads=1) as model, model.decoder() as decoder:
+        path = decoder.path_names[-1]
+        loaded: list[tuple[int, int]] = []
+        for setting in (Setting(bits=4), Setting(on_miss="low_bits")):
+            # A little less than all: nothing is loaded before it is asked for.
+            view = model.experts.view
+            Setting(
+                room=view.experts, predictor="none", on_miss=setting.on_miss, bits=setting.bits
+            ).apply(model)
+            decoder.rewind(0)
+            for token in windows[0].tolist():
+                decoder.append([token])
+                decoder.logits(path)
+            found = model.experts.statistics()
+            loaded.append((found.loads, found.loaded_bytes))
+        second = model.experts.layers[0].slice_bytes[1]
+    (first_loads, first_bytes), (loads, loaded_bytes) = loaded
+    moved, wanted = loaded_bytes - first_bytes, (loads - first_loads) * second
+    where = (
+        f"bytes that {loads - first_loads} experts loaded beyond those of their 4-bit answer, "
+        "until they had 8; baseline: bytes of their second halves"
+    )
+    return Record(
+        UPGRADE_BYTES, float(moved), "bytes", float(wanted), moved / wanted, None, "4-bit", where
+    )
+
+
+@torch.inference_mode()
+def _parity(supernet: ElasticLlama, native: Tensor, windows: Tensor, form: ExpertFormat) -> Record:
+    reference = copy.deepcopy(supernet).eval()
+    for layer in expert_layers(reference):
+        layer.bank = ReferenceExperts(layer.bank, form)  # type: ignore[assignment]
+    eager = torch.cat([reference(part) for part in torch.split(windows, 8)])
+    difference = float((native - eager).abs().max() / eager.abs().max())
+    agreement = float((native.argmax(-1) == eager.argmax(-1)).double().mean())
+    where = (
+        "largest difference of a logit from eager torch with the experts' arithmetic of the "
+        f"device, of the largest logit; {agreement:.2%} of most probable tokens agree"
+    )
+    return Record(LANGUAGE_PARITY, difference, "1", None, None, None, "expert-language", where)
