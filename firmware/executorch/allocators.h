@@ -7,15 +7,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "system_memory.h"
+
 namespace nestling {
-
-// Frees what aligned_bytes gave.
-struct FreeDeleter {
-    void operator()(void *memory) const noexcept;
-};
-
-// `bytes` bytes aligned to 64, or null.
-void *aligned_bytes(size_t bytes) noexcept;
 
 // Records of one loaded method: grows by chunks, freed as a whole. Counts what it took.
 class ChunkAllocator final : public executorch::runtime::MemoryAllocator {
@@ -39,26 +33,6 @@ class ChunkAllocator final : public executorch::runtime::MemoryAllocator {
     size_t current_ = 0;  // chunk that is being filled
     size_t used_ = 0;     // bytes of it
     size_t total_bytes_ = 0;
-};
-
-// Activation memory that all stages of a model share: they run one at a time. Address space is
-// reserved for the hungriest stage; pages come when they are touched.
-class SharedArena {
-  public:
-    SharedArena() = default;
-    ~SharedArena();
-    SharedArena(const SharedArena &) = delete;
-    SharedArena &operator=(const SharedArena &) = delete;
-
-    // False when the system has no such piece of address space.
-    bool reserve(size_t bytes);
-
-    uint8_t *data() const { return data_; }
-    size_t size() const { return size_; }
-
-  private:
-    uint8_t *data_ = nullptr;
-    size_t size_ = 0;
 };
 
 }  // namespace nestling

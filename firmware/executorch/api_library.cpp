@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "api_guard.h"
+#include "core/expert_kernel.h"
 #include "hash.h"
 #include "model.h"
 #include "nestling.h"
@@ -24,6 +25,14 @@ constexpr NamedSize kSizes[] = {
     {"nst_entropy_policy", sizeof(nst_entropy_policy)},
     {"nst_error", sizeof(nst_error)},
     {"nst_exit_policy", sizeof(nst_exit_policy)},
+    {"nst_expert_call", sizeof(nst_expert_call)},
+    {"nst_expert_input", sizeof(nst_expert_input)},
+    {"nst_expert_layer", sizeof(nst_expert_layer)},
+    {"nst_expert_layer_view", sizeof(nst_expert_layer_view)},
+    {"nst_expert_index", sizeof(nst_expert_index)},
+    {"nst_expert_options", sizeof(nst_expert_options)},
+    {"nst_expert_stats", sizeof(nst_expert_stats)},
+    {"nst_expert_view", sizeof(nst_expert_view)},
     {"nst_fallback", sizeof(nst_fallback)},
     {"nst_generate_options", sizeof(nst_generate_options)},
     {"nst_generate_stats", sizeof(nst_generate_stats)},

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "attend.h"
+#include "expert_operator.h"
 
 namespace nestling {
 namespace {
@@ -51,6 +52,7 @@ void start_runtime() {
     std::call_once(once, [] {
         et::runtime_init();
         register_attend();
+        register_experts();
         // Another user of ExecuTorch in the process may have its own log: then that one stays, and
         // errors are described by their code alone.
         const et::PalImpl *present = et::get_pal_impl();

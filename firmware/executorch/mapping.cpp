@@ -163,6 +163,34 @@ int Mapping::check_alive(uint64_t *version, nst_error *err) const {
     return NST_OK;
 }
 
+int Mapping::read(uint64_t offset, void *to, size_t bytes, nst_error *err) const {
+    if (offset > size_ || bytes > size_ - offset) {
+        return failf(err, NST_E_ARGUMENT, {}, size_, offset + bytes, "not inside the bundle");
+    }
+    if (fd_ < 0) {
+        std::memcpy(to, data_ + offset, bytes);
+        return NST_OK;
+    }
+    size_t done = 0;
+    while (done < bytes) {
+        const ssize_t got = pread(fd_, static_cast<uint8_t *>(to) + done, bytes - done,
+                                  static_cast<off_t>(offset_ + offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return failf(err, NST_E_IO, {}, bytes, done, "the file cannot be read: %s",
+                         strerror(errno));
+        }
+        if (got == 0) {
+            return failf(err, NST_E_IO, {}, bytes, done,
+                         "the bundle's file was cut while it was open");
+        }
+        done += static_cast<size_t>(got);
+    }
+    return NST_OK;
+}
+
 void Mapping::drop(const void *begin, size_t bytes) const noexcept {
     if (fd_ < 0 || bytes == 0) {
         return;

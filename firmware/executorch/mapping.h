@@ -39,6 +39,9 @@ class Mapping {
     // number that changes when somebody writes to the file; 0 for borrowed memory.
     int check_alive(uint64_t *version, nst_error *err) const;
 
+    // Copies bytes out, by reading the file: one that was cut is an error here, not a signal. NST_E_IO.
+    int read(uint64_t offset, void *to, size_t bytes, nst_error *err) const;
+
     // Gives the pages of a range back to the system; they come back from the file when touched.
     void drop(const void *begin, size_t bytes) const noexcept;
 

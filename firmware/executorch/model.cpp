@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "clock.h"
+#include "expert_operator.h"
 #include "hash.h"
 #include "log.h"
 #include "status.h"
@@ -72,6 +73,10 @@ int nst_model::open(const nst_model_options &options, nst_error *err) {
         if (int code = constants_.verify_all(err); code != NST_OK) {
             return code;
         }
+    }
+    if (int code = experts_.open(bundle_, mapping_, *nestling::platform_hash(), err);
+        code != NST_OK) {
+        return code;
     }
     slot_orders_.resize(tables_.slots.size());
     stats_.resize(tables_.stages.size());
@@ -170,12 +175,12 @@ int nst_model::find_plan(uint32_t path, uint32_t mode, const nestling::Plan **ou
     return NST_OK;
 }
 
-int nst_model::run_stage(uint32_t stage, void *const *buffers, nst_error *err) {
+int nst_model::run_stage(uint32_t stage, uint32_t request, void *const *buffers, nst_error *err) {
     const std::lock_guard<std::mutex> lock(execution_);
+    const nestling::ExpertScope scope(experts_, request);
     const uint64_t begin = nestling::now_ns();
-    const int code = residency_.ready(stage)->run(buffers, err);
-    if (code != NST_OK) {
-        return code;
+    if (int code = residency_.ready(stage)->run(buffers, err); code != NST_OK) {
+        return scope.explain(code, tables_.stages[stage].name.c_str(), err);
     }
     RunStats &stats = stats_[stage];
     stats.last_ns = nestling::now_ns() - begin;
@@ -183,6 +188,11 @@ int nst_model::run_stage(uint32_t stage, void *const *buffers, nst_error *err) {
     stats.total_ns += stats.last_ns;
     ++stats.calls;
     return NST_OK;
+}
+
+int nst_model::configure_experts(const nst_expert_options &options, nst_error *err) {
+    const std::lock_guard<std::mutex> lock(execution_);
+    return experts_.configure(options, err);
 }
 
 void nst_model::run_stats(uint32_t stage, nst_stage_stats *out) {

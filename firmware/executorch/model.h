@@ -9,6 +9,7 @@
 
 #include "allocators.h"
 #include "constants.h"
+#include "expert_store.h"
 #include "mapping.h"
 #include "nestling.h"
 #include "plan.h"
@@ -33,6 +34,7 @@ struct nst_model {
     const nestling::Tables &tables() const { return tables_; }
     nestling::Residency &residency() { return residency_; }
     nestling::StandIns &stand_ins() { return stand_ins_; }
+    nestling::ExpertStore &experts() { return experts_; }
     const nestling::SharedArena &arena() const { return arena_; }
     bool single_thread() const { return claim_.single(); }
 
@@ -45,8 +47,13 @@ struct nst_model {
     // gives another one, in which stages stand in for those that failed.
     bool plan_again(uint32_t path, uint32_t mode, const nestling::Plan *tried);
 
-    // Runs one pinned stage on `buffers` and counts it.
-    int run_stage(uint32_t stage, void *const *buffers, nst_error *err);
+    // Runs one pinned stage on `buffers` and counts it. `request`: a number that the stages of one run,
+    // or of one conversation, share; see new_request.
+    int run_stage(uint32_t stage, uint32_t request, void *const *buffers, nst_error *err);
+    uint32_t new_request() { return requests_.fetch_add(1, std::memory_order_relaxed); }
+
+    // As nst_model_configure_experts; waits for the stage that runs.
+    int configure_experts(const nst_expert_options &options, nst_error *err);
 
     void run_stats(uint32_t stage, nst_stage_stats *out);
     void reset_run_stats();
@@ -86,6 +93,8 @@ struct nst_model {
     std::vector<nestling::MemoryOrder> slot_orders_;
     nestling::StandIns stand_ins_;
     nestling::Residency residency_;
+    nestling::ExpertStore experts_;
+    std::atomic<uint32_t> requests_{0};
     std::mutex planning_;
     std::vector<PathPlans> path_plans_;                   // [path], under planning_
     std::vector<std::unique_ptr<nestling::Plan>> plans_;  // all that were ever made

@@ -189,6 +189,9 @@ int nst_session::run_rows(uint32_t rows, nst_error *err) {
             *position_ = growth_.position();
         }
     }
+    if (!growth_.any() || growth_.position() == 0) {
+        request_ = model_.new_request();
+    }
     const uint64_t begin = nestling::now_ns();
     const nestling::SingleThread single(model_.single_thread());
     for (const PlanStep &step : plan_->steps()) {
@@ -207,7 +210,8 @@ int nst_session::run_rows(uint32_t rows, nst_error *err) {
         for (uint32_t i = 0; i < step.arguments; ++i) {
             pointers_[i] = buffers_.at(arguments[i]);
         }
-        if (int code = model_.run_stage(step.stage, pointers_.data(), err); code != NST_OK) {
+        if (int code = model_.run_stage(step.stage, request_, pointers_.data(), err);
+            code != NST_OK) {
             return code;
         }
     }

@@ -63,6 +63,7 @@ struct nst_session {
     std::vector<void *> pointers_;    // of the stage that runs
     std::vector<uint32_t> resolved_;  // what runs for a list of the caller's own
     std::atomic<bool> cancel_{false};
+    uint32_t request_ = 0;  // of the run, or of the conversation that it goes on with
     uint64_t runs_ = 0;
     uint64_t last_run_ns_ = 0;
 };

@@ -518,6 +518,7 @@ NST_API int nst_session_rewind(nst_session *session, uint32_t position, nst_erro
 #endif
 
 #include "nestling_decoder.h" /* generating: conversations whose every token any path may make */
+#include "nestling_experts.h" /* mixture-of-experts layers whose weights come and go */
 #include "nestling_pool.h"    /* many conversations: swapped out and in, beginnings kept once */
 
 #endif

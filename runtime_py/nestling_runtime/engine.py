@@ -30,6 +30,7 @@ from nestling_runtime.placement import (
 if TYPE_CHECKING:
     from nestling_runtime.decoder import Decoder
     from nestling_runtime.decoder_pool import DecoderPool
+    from nestling_runtime.experts import ModelExperts
     from nestling_runtime.prefetch import Prefetch
     from nestling_runtime.session import Session
 
@@ -113,6 +114,21 @@ class Model(Handle):
         self._abandoned = False
         pointer = native.library().nst_model_bundle(handle)
         self.bundle = Tables(pointer)
+        self._experts: ModelExperts | None = None
+
+    @property
+    def experts(self) -> ModelExperts | None:
+        """The mixture-of-experts layers' experts; None where the bundle has none.
+
+        Raises:
+            EngineError: The model is closed.
+        """
+        if self._experts is None:
+            from nestling_runtime.experts import ModelExperts
+
+            found = ModelExperts(self)
+            self._experts = found if found.layers else None
+        return self._experts
 
     @property
     def path_names(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from ctypes import (
 )
 from pathlib import Path
 
-from nestling_runtime import abi, decoder_abi
+from nestling_runtime import abi, decoder_abi, expert_abi
 from nestling_runtime.errors import (
     BudgetError,
     BundleError,
@@ -247,7 +247,11 @@ def _check_structs(loaded: ctypes.CDLL, path: Path) -> None:
     version = loaded.nst_abi_version()
     if version != abi.ABI_VERSION:
         raise EngineError(f"{path} is of another version", expected=abi.ABI_VERSION, actual=version)
-    structs = {**abi.CHECKED_STRUCTS, **decoder_abi.CHECKED_STRUCTS}
+    structs = {
+        **abi.CHECKED_STRUCTS,
+        **decoder_abi.CHECKED_STRUCTS,
+        **expert_abi.CHECKED_STRUCTS,
+    }
     for name, struct in structs.items():
         native_bytes = loaded.nst_struct_bytes(name.encode())
         if native_bytes != ctypes.sizeof(struct):
@@ -267,7 +271,7 @@ def _load_once() -> ctypes.CDLL:
             hint=f"build it with `make build`, or name it with {LIBRARY_VARIABLE}",
         )
     loaded = _load(path)
-    prototypes = {**_PROTOTYPES, **decoder_abi.PROTOTYPES}
+    prototypes = {**_PROTOTYPES, **decoder_abi.PROTOTYPES, **expert_abi.PROTOTYPES}
     for name, (result, arguments) in prototypes.items():
         function = getattr(loaded, name, None)
         if function is None:
