@@ -52,6 +52,13 @@ static bool find_best(const float *logits, uint32_t count, float *second, uint32
     return true;
 }
 
+/* How far a logit is below the largest, as far as nst_exp can tell: beyond that its probability is
+ * nothing, but a masked token's distance times nothing might be something. */
+static inline float distance(float logit, float largest) {
+    const float z = logit - largest;
+    return z > -87.0f ? z : -87.0f;
+}
+
 bool nst_measure_logits(const float *logits, uint32_t count, nst_logit_signals *out) {
     float totals[LANES] = {0};
     float moments[LANES] = {0};
@@ -65,14 +72,14 @@ bool nst_measure_logits(const float *logits, uint32_t count, nst_logit_signals *
     const float largest = logits[out->best];
     for (; i + LANES <= count; i += LANES) {
         for (uint32_t lane = 0; lane < LANES; lane++) {
-            const float z = logits[i + lane] - largest;
+            const float z = distance(logits[i + lane], largest);
             const float e = nst_exp(z);
             totals[lane] += e;
             moments[lane] += e * z;
         }
     }
     for (; i < count; i++) {
-        const float z = logits[i] - largest;
+        const float z = distance(logits[i], largest);
         const float e = nst_exp(z);
         totals[i % LANES] += e;
         moments[i % LANES] += e * z;

@@ -36,8 +36,10 @@ int CachePool::open(const nst_pool_options &options, nst_error *err) {
                      "the budget holds less than two blocks");
     }
     share_ = options.share != 0;
-    if (int code = shared_.open(static_cast<uint32_t>(budget_), err); code != NST_OK) {
-        return code;
+    if (share_) {
+        if (int code = shared_.open(static_cast<uint32_t>(budget_), err); code != NST_OK) {
+            return code;
+        }
     }
     const char *place = options.folder != nullptr ? options.folder : std::getenv("TMPDIR");
     std::string folder = std::string(place != nullptr ? place : "/tmp") + "/nestling-XXXXXX";
