@@ -12,7 +12,7 @@ import torch
 
 import nestling_runtime
 from nestling.bench.experts_plot import MemoryPoint
-from nestling.bench.experts_running import OURS, POLICIES, STORAGES, Setting
+from nestling.bench.experts_running import OURS, POLICIES, STORAGES, Setting, experts_of
 from nestling.bench.records import Record, describe_machine, ratio_record, summarise
 from nestling_runtime import Decoder, Model, Sampling
 
@@ -91,10 +91,10 @@ def _measure(model: Model, decoder: Decoder, work: Workload, setting: Setting) -
     setting.apply(model)
     work.run(decoder, 0, min(_WARM_TOKENS, work.tokens))
     seconds = 0.0
-    before = model.experts.statistics()
+    before = experts_of(model).statistics()
     for index in range(len(work.prompts)):
         seconds += work.run(decoder, index, work.tokens)
-    after = model.experts.statistics()
+    after = experts_of(model).statistics()
     hits = after.hits - before.hits
     lookups = hits + after.late - before.late + after.misses - before.misses
     tokens = work.tokens * len(work.prompts)

@@ -20,7 +20,7 @@ import torch
 
 import nestling_runtime
 from nestling.bench.experts_plot import OrderPoint
-from nestling.bench.experts_running import STORAGES, Setting, expert_bytes
+from nestling.bench.experts_running import STORAGES, Setting, expert_bytes, experts_of
 from nestling.bench.records import Record, describe_machine, ratio_record, summarise
 from nestling.chain_export import export_chain
 from nestling.elastic import ElasticAttention, ElasticFeedForward
@@ -28,6 +28,7 @@ from nestling.experts.layer import make_expert_layer
 from nestling.experts.slices import ExpertFormat
 from nestling.partition.chain import Chain
 from nestling.partition.cut import block_stage
+from nestling_runtime.experts import ExpertOrder
 
 REORDER_SPEEDUP = "reorder_speedup"
 QUEUE_MEMORY = "queue_memory"
@@ -43,6 +44,7 @@ GROUP = 32
 EXPERTS = 16
 SWEEP = (4, 16, 64, 256)
 STORAGE = "200MBps"
+ORDERS: tuple[ExpertOrder, ...] = ("queue", "cache")
 _ROOM = 2
 
 
@@ -118,14 +120,14 @@ def measure_orders(folder: Path, *, rounds: int = 5, jobs: int = 2) -> OrderResu
             lowered.append(sum(path.is_file() for path in Path(fresh).rglob("*")))
         sizes.append(report.file_bytes)
         if experts > 1:
-            points += [_time_order(file, experts, order, rounds) for order in ("queue", "cache")]
+            points += [_time_order(file, experts, order, rounds) for order in ORDERS]
     records += _memory_records(folder, points)
     records += _file_records(folder, lowered, sizes)
     return OrderResult(records, points)
 
 
 def _reorder(bundle: Path, rounds: int, model: str) -> Record:
-    times: dict[str, list[float]] = {"queue": [], "cache": []}
+    times: dict[ExpertOrder, list[float]] = {"queue": [], "cache": []}
     inputs = _image()
     with nestling_runtime.open(bundle, threads=1) as opened, opened.session() as session:
         session.select("all")
@@ -149,7 +151,7 @@ def _reorder(bundle: Path, rounds: int, model: str) -> Record:
     )
 
 
-def _setting(order: str) -> Setting:
+def _setting(order: ExpertOrder) -> Setting:
     return Setting(room=_ROOM, storage=STORAGES[STORAGE], order=order)
 
 
@@ -157,7 +159,7 @@ def _image() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.random.default_rng(0).standard_normal((1, TOKENS, DIM)).astype(np.float32)
 
 
-def _time_order(bundle: Path, experts: int, order: str, rounds: int) -> OrderPoint:
+def _time_order(bundle: Path, experts: int, order: ExpertOrder, rounds: int) -> OrderPoint:
     with nestling_runtime.open(bundle, threads=1) as opened, opened.session() as session:
         session.select("all")
         _setting(order).apply(opened)
@@ -167,7 +169,7 @@ def _time_order(bundle: Path, experts: int, order: str, rounds: int) -> OrderPoi
             began = time.perf_counter()
             session.run_bound()
             times.append(time.perf_counter() - began)
-        peak = opened.experts.statistics().peak_bytes
+        peak = experts_of(opened).statistics().peak_bytes
     return OrderPoint(experts, order, summarise(times).median, peak)
 
 

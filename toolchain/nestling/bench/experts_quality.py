@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 import nestling_runtime
 from nestling.bench.experts_language import read_bits
-from nestling.bench.experts_running import Setting
+from nestling.bench.experts_running import Setting, experts_of
 from nestling.bench.records import Record
 from nestling.elastic import ElasticLlama
 from nestling.experts.routing import expert_layers
@@ -79,19 +80,17 @@ def _upgrade(bundle: Path, windows: Tensor) -> Record:
     with nestling_runtime.open(bundle, threads=1) as model, model.decoder() as decoder:
         path = decoder.path_names[-1]
         loaded: list[tuple[int, int]] = []
-        for setting in (Setting(bits=4), Setting(on_miss="low_bits")):
-            # A little less than all: nothing is loaded before it is asked for.
-            view = model.experts.view
-            Setting(
-                room=view.experts, predictor="none", on_miss=setting.on_miss, bits=setting.bits
-            ).apply(model)
+        # Room for all, given so that nothing is loaded before it is asked for.
+        low = Setting(sum(layer.experts for layer in experts_of(model).layers), predictor="none")
+        for setting in (replace(low, bits=4), replace(low, on_miss="low_bits")):
+            setting.apply(model)
             decoder.rewind(0)
             for token in windows[0].tolist():
                 decoder.append([token])
                 decoder.logits(path)
-            found = model.experts.statistics()
+            found = experts_of(model).statistics()
             loaded.append((found.loads, found.loaded_bytes))
-        second = model.experts.layers[0].slice_bytes[1]
+        second = experts_of(model).layers[0].slice_bytes[1]
     (first_loads, first_bytes), (loads, loaded_bytes) = loaded
     moved, wanted = loaded_bytes - first_bytes, (loads - first_loads) * second
     where = (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 import nestling_runtime
-from nestling.bench.experts_running import OURS, POLICIES, Setting
+from nestling.bench.experts_running import OURS, POLICIES, Setting, experts_of
 from nestling.bench.records import Record
 from nestling_runtime.expert_replay import Trace, optimum, replay
 
@@ -27,14 +28,21 @@ def record_trace(bundle: Path, windows: Tensor) -> Trace:
     with nestling_runtime.open(bundle, threads=1) as model, model.decoder() as decoder:
         Setting().apply(model)
         path = decoder.path_names[-1]
-        layers = len(model.experts.layers)
-        with model.experts.record(windows.numel() * layers) as recording:
-            for window in windows.tolist():
-                decoder.rewind(0)
-                for token in window:
-                    decoder.append([token])
-                    decoder.logits(path)
-        return recording.trace()
+        layers = len(experts_of(model).layers)
+        experts_of(model).record(windows.numel() * layers)
+        for window in windows.tolist():
+            decoder.rewind(0)
+            for token in window:
+                decoder.append([token])
+                decoder.logits(path)
+        calls = experts_of(model).recorded()
+        return Trace(
+            layers=np.array([call.layer for call in calls]),
+            # A conversation that was rewound to its start is another request.
+            requests=np.arange(len(calls)) // (layers * windows.shape[1]),
+            probabilities=np.stack([call.probabilities for call in calls]),
+            top_k=experts_of(model).layers[0].top_k,
+        )
 
 
 def measure_hit_rates(bundle: Path, windows: Tensor) -> list[Record]:
@@ -49,13 +57,13 @@ def measure_hit_rates(bundle: Path, windows: Tensor) -> list[Record]:
     records = []
     for share in SHARES:
         slots = round(share * total)
-        rates = {policy: replay(trace, slots, eviction=policy).hit_rate for policy in POLICIES}
+        rates: dict[str, float] = {
+            policy: replay(trace, slots, eviction=policy).hit_rate for policy in POLICIES
+        }
         rates[BOUND] = optimum(trace, slots).hit_rate
         base = rates["lru"]
         for policy, rate in rates.items():
-            says = "ours" if policy == OURS else policy
-            if policy == BOUND:
-                says = "the optimum, which looks into the future"
+            says = {OURS: "ours", BOUND: "the optimum, which looks ahead"}.get(policy, policy)
             where = (
                 f"look-ups that hit, of {len(trace.layers):,} visits of {layers} layers, room for "
                 f"{slots} of {total} experts, no prefetch, the trace of held-out text replayed "

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from nestling.errors import NestlingError
 from nestling_runtime import Model
+from nestling_runtime.experts import Eviction, ExpertOrder, ExpertPredictor, ModelExperts, OnMiss
 
 STORAGES = {"1500MBps": 1_500_000_000, "200MBps": 200_000_000}
 """Emulated storage, in bytes a second: a good phone's flash, and a card's."""
 
-POLICIES = ("foresight", "lru", "lfu", "least-stale", "activation")
-OURS = "foresight"
+POLICIES: tuple[Eviction, ...] = ("foresight", "lru", "lfu", "least-stale", "activation")
+OURS: Eviction = "foresight"
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,18 @@ class Setting:
 
     room: int | None = None
     storage: int = 0
-    eviction: str = OURS
-    predictor: str = "router"
-    on_miss: str = "wait"
-    order: str = "auto"
-    bits: int = 8
+    eviction: Eviction = OURS
+    predictor: ExpertPredictor = "router"
+    on_miss: OnMiss = "wait"
+    order: ExpertOrder = "auto"
+    bits: Literal[4, 8] = 8
 
     def apply(self, model: Model) -> None:
         """Begin anew with this setting; without a limit of room, load all."""
-        experts = model.experts
-        view = experts.view
-        slot = view.slot_bytes * view.slices
+        experts = experts_of(model)
+        each = experts.slot_bytes * experts.slices
         experts.configure(
-            budget_bytes=0 if self.room is None else self.room * slot,
+            budget_bytes=0 if self.room is None else self.room * each,
             storage_bytes_per_s=self.storage,
             eviction=self.eviction,
             predictor=self.predictor,
@@ -51,6 +53,17 @@ class Setting:
         )
         if self.room is None:
             experts.load()
+
+
+def experts_of(model: Model) -> ModelExperts:
+    """Return a model's experts.
+
+    Raises:
+        NestlingError: The bundle has none.
+    """
+    if model.experts is None:
+        raise NestlingError("the bundle has no experts", hint="export a network that has some")
+    return model.experts
 
 
 def expert_bytes(dim: int, hidden: int, group: int, matrices: int = 2) -> int:

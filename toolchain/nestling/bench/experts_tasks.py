@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import nestling_runtime
+from nestling.bench.experts_running import experts_of
 from nestling.bench.records import Record, describe_machine, ratio_record
 from nestling.chain_export import export_chain
 from nestling.recipes.experts.digit_tasks import OUTPUTS, QUARTERS, Task, held_out, task_quality
@@ -66,7 +67,7 @@ def measure_tasks(
     with nestling_runtime.open(bundle, threads=1) as opened, opened.session() as session:
         for task in model.tasks:
             opened.load(task)
-        opened.experts.load()
+        experts_of(opened).load()
         records = _measure_quality(model, singles, session)
         records.append(_switch_bytes(model, opened, session))
         records.append(_switch_overhead(model, session, rounds))
@@ -103,7 +104,7 @@ def _switch_bytes(model: TaskViT, opened: Model, session: Session) -> Record:
     """Change the task at every image and add up everything that was loaded meanwhile."""
     pixels, _ = held_out("digit")
     order = np.random.default_rng(0).integers(len(model.tasks), size=_SWITCHES)
-    opened.experts.reset_statistics()
+    experts_of(opened).reset_statistics()
     before = {stage.name: stage.loads for stage in opened.stats()}
     for count, chosen in enumerate(order):
         session.select(model.tasks[chosen])
@@ -111,7 +112,7 @@ def _switch_bytes(model: TaskViT, opened: Model, session: Session) -> Record:
     stages = sum(
         (stage.loads - before[stage.name]) * stage.resident_bytes for stage in opened.stats()
     )
-    moved = float(opened.experts.statistics().loaded_bytes + stages)
+    moved = float(experts_of(opened).statistics().loaded_bytes + stages)
     where = (
         f"bytes of stages and experts that were loaded while {_SWITCHES} images each had a task "
         "drawn at random, everything resident"
