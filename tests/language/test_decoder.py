@@ -15,6 +15,8 @@ from nestling.elastic import Subnet, Supernet, convert
 from nestling.errors import ModelError, PathError
 from nestling.language.decoder import EagerDecoder, StateRule
 from nestling.language.scoring import decoder_layers, logits_each
+from nestling.partition.decoder import DecoderShape, cut_decoder
+from nestling.quantize.schemes import get_scheme
 
 
 def read(decoder: EagerDecoder, tokens: Tensor, levels: list[Subnet]) -> Tensor:
@@ -139,6 +141,25 @@ def test_a_converted_folder_decodes_as_transformers_does(kind: str, tmp_path: Pa
     for subnet, logits in ((full, expected), (tiny, exit_after_one)):
         found = read(EagerDecoder(supernet), tokens, [subnet] * 9)
         torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_context_beyond_the_models_positions_is_refused() -> None:
+    from nestling.elastic import ElasticLlama
+
+    net = ElasticLlama(
+        vocabulary=20,
+        dim=16,
+        depth=2,
+        heads=2,
+        hidden=16,
+        heads_widths=(1.0,),
+        early_exit=True,
+        longest=12,
+    )
+    scheme = get_scheme("fp32")
+    assert cut_decoder(net, scheme, DecoderShape(12, (4,), 4)).shape.context == 12
+    with pytest.raises(ModelError, match=r"longer than the model's positions.*at most 12"):
+        cut_decoder(net, scheme, DecoderShape(13, (4,), 4))
 
 
 def test_elastic_attention_cannot_share_a_cache() -> None:

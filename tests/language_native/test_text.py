@@ -103,7 +103,10 @@ def test_export_command(net: ElasticLlama, bundle: Path, tmp_path: Path) -> None
     arguments = ["export-decoder", str(tmp_path / "net.pt"), "-o", str(made), *sizes, "--json"]
     result = CliRunner().invoke(main, [*arguments, "--jobs", "1"])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.output)["paths"] == ["tiny", "full"]
+    report = json.loads(result.output)
+    assert report["paths"] == ["tiny", "full"]
+    listed = {name for names in report["portable_operators"].values() for name in names}
+    assert "nestling::attend" in listed
     code, output = run(str(made), "--prompt", PROMPT, "--max-tokens", "9", "--plain")
     assert code == 0
     assert output == bytes(generate(net, list(PROMPT.encode()), "full", 9)).decode() + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import subprocess
@@ -15,8 +16,41 @@ from runtime.tiny_model import BLOCKS, CLASSES, PATHS, Image
 
 import nestling_runtime
 from nestling.bundle import signing
-from nestling_runtime import BudgetPolicy, Bundle, Model, PathError, Session, SignatureError, native
+from nestling_runtime import (
+    BudgetPolicy,
+    Bundle,
+    Model,
+    PathError,
+    Session,
+    SignatureError,
+    abi,
+    native,
+)
 from nestling_runtime.policy import CallbackPolicy, run_with
+
+
+def test_c_finds_entries_by_name(model: Model) -> None:
+    """The look-ups that C programs have, beside the tables that Python reads."""
+    library = native.library()
+    tables = {
+        "path": model.bundle.paths,
+        "stage": model.bundle.stages,
+        "slot": model.bundle.slots,
+        "position": model.bundle.positions,
+    }
+    for kind, entries in tables.items():
+        count = getattr(library, f"nst_model_{kind}_count")
+        count.restype, count.argtypes = ctypes.c_uint32, (ctypes.c_void_p,)
+        assert count(model.handle) == len(entries) > 0
+        assert count(None) == 0
+        if kind == "position":
+            continue
+        find = getattr(library, f"nst_model_find_{kind}")
+        find.restype, find.argtypes = ctypes.c_uint32, (ctypes.c_void_p, ctypes.c_char_p)
+        found = [find(model.handle, entry.name.encode()) for entry in entries]
+        assert found == list(range(len(entries)))
+        for handle, name in ((model.handle, b"nothing"), (model.handle, None), (None, b"x")):
+            assert find(handle, name) == abi.NONE
 
 
 def test_tables_are_what_was_written(made: Artifacts, tiny_path: Path, model: Model) -> None:

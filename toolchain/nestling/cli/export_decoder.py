@@ -32,9 +32,7 @@ _WINDOW, _WINDOWS = 128, 64
 @click.option(
     "--context",
     type=click.IntRange(min=2),
-    default=512,
-    show_default=True,
-    help="Tokens that a conversation can have.",
+    help="Tokens that a conversation can have.  [default: 512, or the model's positions if fewer]",
 )
 @click.option(
     "--verify",
@@ -81,7 +79,7 @@ def command(
     source: Path,
     output: Path | None,
     scheme: str,
-    context: int,
+    context: int | None,
     verify: int,
     chunk: int,
     tokenizer: Path | None,
@@ -108,6 +106,8 @@ def command(
     loaded = load_source(source)
     if not isinstance(loaded.supernet, ElasticLlama):
         raise ModelError("not a decoder of the Llama kind", actual=loaded.supernet.family)
+    if context is None:
+        context = min(512, loaded.supernet.longest or 512)
     beside = (source if source.is_dir() else source.parent) / "tokenizer.json"
     file = tokenizer if tokenizer is not None else beside if beside.is_file() else None
     bundle = output or Path(f"{loaded.name}.nest")
@@ -131,6 +131,7 @@ def command(
             "bytes": report.file_bytes,
             "paths": report.paths,
             "stages": report.stages,
+            "portable_operators": {k: list(v) for k, v in report.portable.items()},
             "sections": report.section_bytes,
         }
         click.echo(json.dumps(shown, indent=1))

@@ -99,9 +99,16 @@ def cut_decoder(
         paths: named subnets, small to large; default `supernet.space.named`.
 
     Raises:
-        ModelError: the model is not such a decoder, or the scheme needs calibration.
+        ModelError: the model is not such a decoder, or was made for fewer tokens, or the scheme
+            needs calibration.
     """
     out = DecoderCut(scheme, shape=shape or DecoderShape())
+    if supernet.longest is not None and out.shape.context > supernet.longest:
+        raise ModelError(
+            "the context is longer than the model's positions or its sliding window",
+            expected=f"at most {supernet.longest}",
+            actual=out.shape.context,
+        )
     named = dict(paths or supernet.space.named)
     for subnet in named.values():
         supernet.space.check(subnet)

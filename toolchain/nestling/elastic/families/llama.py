@@ -60,6 +60,8 @@ class ElasticLlama(Supernet):
         attention_dropout: Of the attention weights.
         qk_norm_whole: Whether `qk_norm` is over all heads at once (OLMoE); attention then has one
             level.
+        longest: Tokens that a conversation can have: the positions that the model was made for, or
+            its sliding window, which is not implemented; None: not known.
         feed_forwards: Makes the feed-forward block of a layer, given its number and its name, or
             returns None for an elastic one. Such blocks are no part of `config`.
     """
@@ -95,6 +97,7 @@ class ElasticLlama(Supernet):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         qk_norm_whole: bool = False,
+        longest: int | None = None,
         feed_forwards: Callable[[int, str], ElasticBlock | None] | None = None,
     ) -> None:
         config = {key: value for key, value in locals().items() if key not in _NOT_IN_CONFIG}
@@ -165,6 +168,7 @@ class ElasticLlama(Supernet):
             early_exit=early_exit,
             config={"family": "llama", **config},
         )
+        self.longest = longest
 
 
 class DecoderStem(nn.Module):
@@ -290,6 +294,7 @@ def read_options(model: Any, positions: int | None) -> dict[str, Any]:
         "rope_scale": float(base.rotary_emb.attention_scaling),
         "tied": model.lm_head.weight is base.embed_tokens.weight,
         "attention_dropout": config.attention_dropout,
+        "longest": longest,
     }
 
 
