@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nestling.elastic import ElasticFeedForward, ElasticLlama, load, save
+from nestling.elastic import ElasticFeedForward, ElasticLlama, Supernet, load, save
 from nestling.errors import ModelError
 from nestling.experts.carve import Carving, carve, carve_decoder, group_neurons
 from nestling.experts.virtual import virtual_experts
+from nestling.language.corpus import load_corpus
+from nestling.recipes import language as recipe
 
 
 def make_block(*, gated: bool, bias: bool) -> ElasticFeedForward:
@@ -115,3 +117,25 @@ def test_a_carved_decoder_is_the_decoder_and_can_be_kept(tmp_path) -> None:
         carve_decoder(carved, text, Carving(5, 2, 8))
     with pytest.raises(ModelError, match="divide"):
         virtual_experts(make_block(gated=True, bias=False), 5, 2)
+
+
+def test_a_trained_decoder_keeps_most_of_its_quality() -> None:
+    """With half of the routed experts, on the decoder that comes along."""
+    decoder, tokenizer = recipe.load_trained()
+    ids = [
+        tokenizer.encode(document.text, add_special_tokens=False).ids[:129]
+        for split in ("train", "held-out")
+        for document in load_corpus(split)[:200:20]
+    ]
+    windows = torch.tensor([tokens for tokens in ids if len(tokens) == 129])
+    text, held_out = windows[::2], windows[1::2]
+
+    def score(net: Supernet) -> float:
+        with torch.no_grad():
+            logits = net(held_out[:, :-1], subnet=net.space.full())
+        return float(F.cross_entropy(logits.flatten(0, 1), held_out[:, 1:].flatten()))
+
+    dense = score(decoder)
+    carved = [score(carve_decoder(decoder, text[:, :-1], Carving(8, k, 128))) for k in (8, 4)]
+    assert carved[0] == pytest.approx(dense, rel=1e-4)
+    assert carved[1] == pytest.approx(dense, rel=0.05)

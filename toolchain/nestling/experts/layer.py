@@ -118,6 +118,13 @@ class ExpertFeedForward(ElasticBlock):
             copy.deepcopy(self.shared_gate),
         )
 
+    def part(self, level: int) -> nn.Module:
+        """Refuse: what is lowered is a `stage`, and the experts are data beside it."""
+        raise NotImplementedError(
+            "its experts are data of a bundle; export with `nestling export-decoder` or a chain of "
+            "stages (nestling.partition.chain)"
+        )
+
     def stage(self, number: int, task: str | None = None) -> BlockStage:
         """Return `x -> x` as it is exported: all but the routed experts, which are data.
 
