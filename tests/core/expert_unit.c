@@ -3,23 +3,13 @@
  * what each call answers; here no byte outside the caller's memory is touched, and no rule of the
  * slots broken. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "expert_cache.h"
 #include "expert_replay.h"
 #include "expert_sequence.h"
-
-static int failures;
-
-#define CHECK(condition)                                                              \
-    do {                                                                              \
-        if (!(condition)) {                                                           \
-            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-            failures++;                                                               \
-        }                                                                             \
-    } while (0)
 
 #define MOST_EXPERTS 9u
 
@@ -237,10 +227,5 @@ int main(void) {
     }
     sequence_counts_do_not_run_over();
     null_is_refused();
-    if (failures > 0) {
-        fprintf(stderr, "%d checks failed\n", failures);
-        return EXIT_FAILURE;
-    }
-    puts("ok");
-    return EXIT_SUCCESS;
+    return finish();
 }
