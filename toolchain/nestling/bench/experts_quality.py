@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import time
 from pathlib import Path
 
 import torch
@@ -21,6 +21,8 @@ from nestling.language.bits import Windows, bits_per_byte, token_bits
 LOW_BITS_QUALITY = "low_bits_quality"
 UPGRADE_BYTES = "upgrade_bytes"
 LANGUAGE_PARITY = "language_parity"
+
+_PATIENCE_S = 10.0
 
 
 class ReferenceExperts(nn.Module):
@@ -78,24 +80,25 @@ def measure_quality(
 def _upgrade(bundle: Path, windows: Tensor) -> Record:
     """Answer at low bits while the low halves come, and count what came for them."""
     with nestling_runtime.open(bundle, threads=1) as model, model.decoder() as decoder:
-        path = decoder.path_names[-1]
-        loaded: list[tuple[int, int]] = []
+        experts = experts_of(model)
         # Room for all, given so that nothing is loaded before it is asked for.
-        low = Setting(sum(layer.experts for layer in experts_of(model).layers), predictor="none")
-        for setting in (replace(low, bits=4), replace(low, on_miss="low_bits")):
-            setting.apply(model)
-            decoder.rewind(0)
-            for token in windows[0].tolist():
-                decoder.append([token])
-                decoder.logits(path)
-            found = experts_of(model).statistics()
-            loaded.append((found.loads, found.loaded_bytes))
-        second = experts_of(model).layers[0].slice_bytes[1]
-    (first_loads, first_bytes), (loads, loaded_bytes) = loaded
-    moved, wanted = loaded_bytes - first_bytes, (loads - first_loads) * second
+        room = sum(layer.experts for layer in experts.layers)
+        Setting(room, predictor="none", on_miss="low_bits").apply(model)
+        experts.record(windows.numel() * len(experts.layers))
+        path = decoder.path_names[-1]
+        for token in windows[0].tolist():
+            decoder.append([token])
+            decoder.logits(path)
+        used = {(call.layer, expert) for call in experts.recorded() for expert in call.chosen}
+        until = time.monotonic() + _PATIENCE_S
+        while experts.statistics().loads < 2 * len(used) and time.monotonic() < until:
+            time.sleep(0.001)
+        low_bits, loaded = experts.statistics().low_bits, experts.statistics().loaded_bytes
+        first, second = experts.layers[0].slice_bytes
+    moved, wanted = loaded - len(used) * first, len(used) * second
     where = (
-        f"bytes that {loads - first_loads} experts loaded beyond those of their 4-bit answer, "
-        "until they had 8; baseline: bytes of their second halves"
+        f"bytes loaded for {len(used)} experts beyond their first halves, until all had 8 bits, "
+        f"after {low_bits} answers at 4; baseline: bytes of their second halves"
     )
     return Record(
         UPGRADE_BYTES, float(moved), "bytes", float(wanted), moved / wanted, None, "4-bit", where
