@@ -22,6 +22,7 @@ from nestling.partition.chain import Chain
 from nestling.partition.decoder import DecoderShape
 
 DIM, HIDDEN, EXPERTS, TOP_K, CLASSES = 32, 48, 8, 2, 5
+TOKENS = 12
 NIBBLES = ExpertFormat(16)
 VOCABULARY, CONTEXT = 61, 40
 DECODER_SHAPE = DecoderShape(context=CONTEXT, chunks=(4,), verify=4)

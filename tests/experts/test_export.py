@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from experts.bundles import DIM, EXPERTS, NIBBLES, export_net, make_chain, make_net
+from experts.bundles import DIM, EXPERTS, NIBBLES, TOKENS, export_net, make_chain, make_net
 from experts.reference import Sections
 from experts.test_checkpoints import make_model
 from torch.export import ExportedProgram
@@ -33,9 +33,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("experts")
     torch.set_num_threads(1)
     return {
-        "f32": export_net(make_net(), folder / "f32.nest"),
-        "nibbles": export_net(make_net(), folder / "nibbles.nest", experts=NIBBLES),
-        "more": export_net(make_net(experts=4 * EXPERTS), folder / "more.nest"),
+        "f32": export_net(make_net(), folder / "f32.nest", tokens=TOKENS),
+        "nibbles": export_net(make_net(), folder / "nibbles.nest", tokens=TOKENS, experts=NIBBLES),
+        "more": export_net(make_net(experts=4 * EXPERTS), folder / "more.nest", tokens=TOKENS),
     }
 
 
