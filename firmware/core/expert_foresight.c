@@ -24,22 +24,25 @@
 /* Hits that LRU, or ours again, must be ahead of the other to be followed, and what remains of the
  * lead after a visit. LRU's margin is small: in doubt it does no harm. */
 #define LRU_LEAD_HITS 1.0f
-#define OUR_LEAD_HITS 4.0f
-#define LEAD_KEPT 0.998f
+#define OUR_LEAD_HITS 8.0f
+#define LEAD_KEPT 0.9995f
 
 typedef enum feature {
-    ALWAYS, /* 1 */
-    USED_LONG,
+    ALWAYS,    /* 1 */
+    USED_LONG, /* how often it was used lately, and ever */
+    USED_EVER,
     RECENT, /* 1 at a use, less with every visit without */
     LIKELY, /* chance by the router's probability now, and its averages */
     LIKELY_SHORT,
     LIKELY_MEDIUM,
     LIKELY_LONG,
     RECENT_AND_MEDIUM, /* products */
-    RECENT_AND_LIKELY
+    RECENT_AND_LIKELY,
+    RECENT_AND_EVER
 } feature;
 
 /* Weights of the newest visit in averages, and what remains of RECENT. */
+#define EVER 0.003f
 #define LONG 0.02f
 #define MEDIUM 0.15f
 #define SHORT 0.5f
@@ -117,6 +120,7 @@ static void move(float *average, float newest, float weight) {
 
 static void update(float *features, bool used, float chance) {
     move(&features[USED_LONG], used ? 1.0f : 0.0f, LONG);
+    move(&features[USED_EVER], used ? 1.0f : 0.0f, EVER);
     features[RECENT] = used ? 1.0f : features[RECENT] * RECENT_KEPT;
     features[LIKELY] = chance;
     move(&features[LIKELY_SHORT], chance, SHORT);
@@ -124,6 +128,7 @@ static void update(float *features, bool used, float chance) {
     move(&features[LIKELY_LONG], chance, LONG);
     features[RECENT_AND_MEDIUM] = features[RECENT] * features[LIKELY_MEDIUM];
     features[RECENT_AND_LIKELY] = features[RECENT] * features[LIKELY];
+    features[RECENT_AND_EVER] = features[RECENT] * features[USED_EVER];
 }
 
 static bool worth_less(const void *self, uint32_t one, uint32_t other) {

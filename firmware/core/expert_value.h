@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#define NST_EXPERT_FEATURES 9u
+#define NST_EXPERT_FEATURES 11u
 
 typedef struct nst_expert_value {
     float weights[NST_EXPERT_FEATURES];
