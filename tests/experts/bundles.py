@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from nestling.chain_export import export_chain
 from nestling.decoder_export import export_decoder
-from nestling.elastic.subnet import Subnet
 from nestling.experts.decoder import ExpertLlama
 from nestling.experts.layer import ExpertFeedForward, make_expert_layer
 from nestling.experts.predictor import fit_predictors
@@ -26,8 +25,6 @@ TOKENS = 12
 NIBBLES = ExpertFormat(16)
 VOCABULARY, CONTEXT = 61, 40
 DECODER_SHAPE = DecoderShape(context=CONTEXT, chunks=(4,), verify=4)
-# `short` ends behind the first layer that has experts.
-PATHS = {"short": Subnet((1, 1, 1, 1, 0, 0)), "full": Subnet((1,) * 6)}
 CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "lowering"
 
 
@@ -120,7 +117,7 @@ def export_net(
 
 
 def make_decoder() -> ExpertLlama:
-    """Three layers, the second and third with experts; paths differ in depth."""
+    """Three layers, the second and third with experts; one path."""
     torch.manual_seed(2)
     net = ExpertLlama(
         vocabulary=VOCABULARY,
@@ -132,8 +129,7 @@ def make_decoder() -> ExpertLlama:
         positions=CONTEXT,
         widths=(1.0,),
         heads_widths=(1.0,),
-        depths=(2, 3),
-        early_exit=True,
+        depths=(3,),
         core_layers=1,
         core_hidden=HIDDEN,
         experts=EXPERTS,
@@ -157,7 +153,6 @@ def export_decoder_net(net: ExpertLlama, path: Path, *, experts: ExpertFormat = 
         net,
         path,
         shape=DECODER_SHAPE,
-        paths=PATHS,
         experts=experts,
         calibration=torch.randint(VOCABULARY, (8, CONTEXT)),
         jobs=1,

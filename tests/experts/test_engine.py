@@ -13,7 +13,6 @@ from experts.bundles import (
     DECODER_SHAPE,
     DIM,
     NIBBLES,
-    PATHS,
     TOKENS,
     VOCABULARY,
     export_decoder_net,
@@ -95,22 +94,21 @@ def test_every_path_computes_its_network(
                 np.testing.assert_allclose(found, expected[path], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_decoder_computes_its_network_token_by_token(decoder_model: Model, path: str) -> None:
+def test_a_decoder_computes_its_network_token_by_token(decoder_model: Model) -> None:
     """With room for a quarter of the experts and a prompt that is read in chunks."""
     net = make_decoder()
-    pieces = cut_decoder(net, get_scheme("fp32"), DECODER_SHAPE, PATHS)
+    pieces = cut_decoder(net, get_scheme("fp32"), DECODER_SHAPE)
     tokens = torch.randint(VOCABULARY, (20,)).tolist()
     layers = [QuantizedExperts(bank, NIBBLES) for bank in pieces.banks()]
     with torch.no_grad(), resident_experts(layers):
-        expected = run_stages(pieces, path, tokens).numpy()
+        expected = run_stages(pieces, "full", tokens).numpy()
     experts = decoder_model.experts
     assert experts is not None
     experts.configure(budget_bytes=experts.slot_bytes * 2 * 2 * 8 // 4)
     with decoder_model.decoder() as decoder:
         decoder.append(tokens[:9])
         for position, token in enumerate(tokens[9:], 8):
-            found = decoder.logits(path)
+            found = decoder.logits("full")
             np.testing.assert_allclose(found, expected[position], rtol=1e-3, atol=1e-3)
             decoder.append([token])
     statistics = experts.statistics()

@@ -261,7 +261,7 @@ def _experts_line(experts: dict[str, Any]) -> str:
     guessed = sum(layer["predicts_layer"] is not None for layer in layers)
     return (
         f"experts loaded as they are needed: {counts} in each of {len(layers)} layers, {top_k} a "
-        f"token, {layers[0]['format']}, {parts} bytes{halves}, {guessed} predictors"
+        f"token, {layers[0]['format']}, {parts} bytes{halves}; {guessed} with a predictor"
     )
 
 
