@@ -9,14 +9,22 @@ void nst_expert_visits_note(nst_expert_visits *visits, const nst_expert_visit *v
     visits->layer[visit->request] = visit->layer;
 }
 
+static bool is_running(const nst_expert_visits *visits, uint32_t request) {
+    const uint64_t when = visits->when[request];
+    uint64_t rank = 0;
+    for (uint32_t other = 0; other < NST_EXPERT_REQUESTS; other++) {
+        rank += visits->when[other] >= when;
+    }
+    return when > 0 && visits->now - when <= rank * NST_EXPERT_IDLE_ROUNDS * visits->layers;
+}
+
 void nst_expert_visits_distances(const nst_expert_visits *visits, uint32_t *out) {
     const uint32_t layers = visits->layers;
     for (uint32_t layer = 0; layer < layers; layer++) {
         out[layer] = layers - 1;
     }
     for (uint32_t request = 0; request < NST_EXPERT_REQUESTS; request++) {
-        uint64_t when = visits->when[request];
-        if (when == 0 || visits->now - when > (uint64_t)NST_EXPERT_IDLE_ROUNDS * layers) {
+        if (!is_running(visits, request)) {
             continue;
         }
         uint32_t next = visits->layer[request];

@@ -5,9 +5,9 @@
 
 #include "expert_eviction.h"
 
-/* A request that has not visited a layer for this many rounds of visits (of all requests) is over.
- */
-#define NST_EXPERT_IDLE_ROUNDS (2u * NST_EXPERT_REQUESTS)
+/* Of the requests that visited a layer last, the i-th (from 1) is over when that was more than i times
+ * so many rounds of the layers ago: requests that take turns, token by token, each wait i - 1. */
+#define NST_EXPERT_IDLE_ROUNDS 2u
 
 typedef struct nst_expert_visits {
     uint64_t now; /* visits so far */

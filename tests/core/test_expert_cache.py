@@ -67,8 +67,12 @@ class Model:
 
     def distance(self, layer: int) -> int:
         """Visits until a request comes to a layer again."""
-        idle = 2 * core.REQUESTS * LAYERS
-        running = [at for at, visit in self.places.values() if self.visits - visit <= idle]
+        latest = sorted(self.places.values(), key=lambda place: -place[1])
+        running = [
+            at
+            for rank, (at, visit) in enumerate(latest, start=1)
+            if self.visits - visit <= 2 * rank * LAYERS
+        ]
         return min(((layer - at - 1) % LAYERS for at in running), default=LAYERS - 1)
 
     def rank(self, key: int) -> tuple[int, ...]:
