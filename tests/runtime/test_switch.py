@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from runtime.expert_bundle import expert_builder
+from runtime.test_experts import make_layers
 
 from nestling_runtime import native
 
@@ -61,6 +63,15 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_switching_and_running_allocate_nothing(switch_allocations: Path, tiny_path: Path) -> None:
     done = subprocess.run(
         [switch_allocations, tiny_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "select 0 select_stages 0 run 0\n"
+
+
+def test_reading_experts_allocates_nothing(switch_allocations: Path, tmp_path: Path) -> None:
+    path = tmp_path / "experts.nest"
+    expert_builder(make_layers(16)).write(path)
+    done = subprocess.run(
+        [switch_allocations, path, "4"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "select 0 select_stages 0 run 0\n"
 

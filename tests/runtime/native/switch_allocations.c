@@ -1,11 +1,11 @@
 /* Counts what the heap is asked for while a session switches and runs.
  *
- *     switch_allocations BUNDLE
+ *     switch_allocations BUNDLE [SLOTS]
  *
  * Loads every named path, then switches between all of them, and between lists of stages, with
  * every allocation of the process counted. Prints one line "select N select_stages N run N"; the
- * test wants zeros. The allocator's functions are replaced for the whole process, shared libraries
- * included, by ones that count.
+ * test wants zeros. SLOTS is memory for experts: so few that each run reads some. The allocator's
+ * functions are replaced for the whole process, shared libraries included, by ones that count.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -57,6 +57,15 @@ static void must(int code) {
     }
 }
 
+static void limit_experts(nst_model *model, const char *slots) {
+    nst_expert_options options;
+    nst_expert_view view;
+    must(nst_model_expert_view(model, &view, &err));
+    nst_expert_options_default(&options);
+    options.budget_bytes = strtoull(slots, NULL, 10) * view.slot_bytes;
+    must(nst_model_configure_experts(model, &options, &err));
+}
+
 int main(int argc, char **argv) {
     enum { MOST_STAGES = 64, ROUNDS = 3 };
     nst_model *model = NULL;
@@ -65,17 +74,22 @@ int main(int argc, char **argv) {
     uint32_t stages[MOST_STAGES];
     unsigned long counted[3] = {0, 0, 0};
     nst_path_view view;
-    if (argc != 2) {
+    if (argc != 2 && argc != 3) {
         return 2;
     }
     nst_model_options_default(&options);
     options.threads = 1;
     must(nst_model_open_path(argv[1], &options, &model, &err));
+    if (argc == 3) {
+        limit_experts(model, argv[2]);
+    }
     must(nst_session_create(model, &session, &err));
     for (int round = 0; round < ROUNDS; round++) {
         const int warm = round == 0; /* loads, and the library's own first times */
         for (uint32_t path = 0; path < nst_model_path_count(model); path++) {
-            for (uint32_t mode = NST_MODE_FUSED; mode <= NST_MODE_CHAIN; mode++) {
+            must(nst_model_path(model, path, &view, &err));
+            for (uint32_t mode = view.fused != NST_NONE ? NST_MODE_FUSED : NST_MODE_CHAIN;
+                 mode <= NST_MODE_CHAIN; mode++) {
                 unsigned long before = atomic_load(&allocations);
                 must(nst_session_select(session, path, mode, &err));
                 counted[0] += warm ? 0 : atomic_load(&allocations) - before;
@@ -83,7 +97,6 @@ int main(int argc, char **argv) {
                 must(nst_session_run(session, &err));
                 counted[2] += warm ? 0 : atomic_load(&allocations) - before;
             }
-            must(nst_model_path(model, path, &view, &err));
             must(nst_model_path_stages(model, path, stages, MOST_STAGES, &err));
             const unsigned long before = atomic_load(&allocations);
             must(nst_session_select_stages(session, stages, view.stages, &err));
