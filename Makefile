@@ -65,6 +65,10 @@ demo-targets: build targets ## Three networks on every target (hours; see its op
 demo-lm: build ## Generate with a path for every token, under every policy; leaves build/lm
 	$(BIN)/nestling demo-lm --out build/lm
 
+.PHONY: demo-experts
+demo-experts: build ## Experts that do not fit into memory; tasks; steps that choose; leaves build/experts
+	$(BIN)/nestling demo-experts --out build/experts
+
 .PHONY: peers
 peers: setup ## Make the environment in which bench runs LiteRT, apart from .venv
 	@scripts/setup_peers.sh
