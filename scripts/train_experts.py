@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import torch
 
-from nestling.elastic import Supernet, save
+from nestling.elastic import Supernet, load, save
 from nestling.language.bits import Windows, bits_per_byte, cut_windows, score_subnet
 from nestling.language.corpus import KINDS, load_corpus
 from nestling.language.tokenizer import encode_stream, load_tokenizer, token_bytes
@@ -38,6 +38,12 @@ REPORT_NAME = "report.json"
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser updates in all.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--lasting", type=click.FloatRange(min=0), help="Weight of experts that last.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Weights to go on from.",
+)
+@click.option("--matrix-lr", type=click.FloatRange(min=0), help="Muon's rate.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Begin to end after so many.")
 @click.option("--install", is_flag=True, help="Copy the result into the recipe's folder.")
 def main(
@@ -45,6 +51,8 @@ def main(
     steps: int | None,
     threads: int,
     lasting: float | None,
+    start: Path | None,
+    matrix_lr: float | None,
     minutes: float | None,
     install: bool,
 ) -> None:
@@ -52,7 +60,10 @@ def main(
     torch.set_num_threads(threads)
     config = language.TRAINING
     schedule = dataclasses.replace(
-        config.schedule, steps=steps or config.schedule.steps, threads=threads
+        config.schedule,
+        steps=steps or config.schedule.steps,
+        threads=threads,
+        matrix_lr=matrix_lr or config.schedule.matrix_lr,
     )
     config = dataclasses.replace(
         config, schedule=schedule, lasting=config.lasting if lasting is None else lasting
@@ -63,7 +74,7 @@ def main(
     texts = {kind: encode_stream(tokenizer, training, kind) for kind in KINDS}
     checked = {kind: encode_stream(tokenizer, validation, kind) for kind in KINDS}
     windows = cut_windows(checked, token_bytes(tokenizer), length=schedule.length, count=16)
-    supernet = language.build()
+    supernet = language.build() if start is None else load(start)
     fit = train_experts(
         supernet,
         texts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -85,14 +86,16 @@ def test_rounded_experts_are_those_of_the_slices(decoder: ExpertLlama, bits: Exp
 
 
 def test_experts_that_last_cost_nothing() -> None:
-    scores = torch.randn(1, 4).repeat(12, 1)
+    scores = torch.tensor([[9.0, -9.0, 9.0, -9.0]]).repeat(12, 1)
     chosen = scores.topk(2, dim=-1).indices
     call = Routing("", "", torch.zeros(12, 8), scores, chosen)
     assert float(change(call, 2)) == pytest.approx(0.0, abs=1e-6)
     assert float(kept_share([call], 2)) == 1.0
+    even = Routing("", "", torch.zeros(12, 8), torch.zeros(12, 4), chosen)
+    assert float(change(even, 2)) == pytest.approx(math.log(2.0), abs=1e-6)
     others = torch.eye(4)[torch.arange(12) % 4] * 50.0
     call = Routing("", "", torch.zeros(12, 8), others, others.topk(1, dim=-1).indices)
-    assert float(change(call, 2)) == pytest.approx(1.0, abs=1e-3)
+    assert float(change(call, 2)) == pytest.approx(50.0, abs=1e-3)
     assert float(kept_share([call], 2)) == 0.0
 
 

@@ -221,7 +221,7 @@ class ExpertsDemo:
             )
         work = Workload(_prompts(judged, 1, 64), 24, write=False)
         experts = MID_LAYERS * MID_EXPERTS
-        rounds = max(1, self.options.rounds // 2)
+        rounds = min(3, self.options.rounds)
         self.say("mid-size: room for a quarter of the experts")
         return [
             *measure_quarter(

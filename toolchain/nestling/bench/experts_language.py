@@ -77,14 +77,17 @@ class Workload:
 def measure_turns(
     bundle: Path, work: Workload, sides: Mapping[str, Setting], rounds: int
 ) -> dict[str, list[Writing]]:
-    """Measure all settings in turn, so that all see the same machine; one entry a round each."""
+    """Measure all settings in turn, so that all see the same machine; one entry a round each.
+
+    A round before them does not count: pages and caches are touched for the first time.
+    """
     found: dict[str, list[Writing]] = {name: [] for name in sides}
     with nestling_runtime.open(bundle, threads=1) as model, model.decoder() as decoder:
         decoder.load()
-        for _ in range(rounds):
+        for _ in range(rounds + 1):
             for name, setting in sides.items():
                 found[name].append(_measure(model, decoder, work, setting))
-    return found
+    return {name: measured[1:] for name, measured in found.items()}
 
 
 def _measure(model: Model, decoder: Decoder, work: Workload, setting: Setting) -> Writing:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from nestling.elastic.attention import attend
 from nestling.experts.bank import StackedExperts
 from nestling.experts.routing import load_balance_loss, route
-from nestling.recipes.digits import distort, load_digits_split
+from nestling.recipes.digits import load_digits_split
 from nestling.recipes.experts.noise import STEPS, levels
 from nestling.training.data import mix_seed
 from nestling.training.threads import torch_threads
@@ -56,10 +56,10 @@ class DiffusionTraining:
         threads: Of torch.
     """
 
-    updates: int = 1200
+    updates: int = 1000
     batch: int = 64
     lr: float = 3e-3
-    shallow_share: float = 0.35
+    shallow_share: float = 0.25
     balance: float = 0.05
     average: float = 0.99
     seed: int = 0
@@ -199,7 +199,10 @@ class DigitDiffusion(nn.Module):
 
 
 def train_diffusion(experts: bool, config: DiffusionTraining) -> DigitDiffusion:
-    """Train on the training scans, and return the running mean of the weights."""
+    """Train on the training scans, and return the running mean of the weights.
+
+    Scans are shown as they are: what distorts them also blurs them, and that would be drawn too.
+    """
     images, labels, _, _ = load_digits_split()
     table = torch.tensor([levels(step) for step in range(STEPS)])
     with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
@@ -212,7 +215,7 @@ def train_diffusion(experts: bool, config: DiffusionTraining) -> DigitDiffusion:
         for update in range(config.updates):
             generator = torch.Generator().manual_seed(mix_seed(config.seed, update))
             rows = torch.randint(len(images), (config.batch,), generator=generator)
-            clean, digit = distort((images[rows], labels[rows]), generator)
+            clean, digit = images[rows], labels[rows]
             step = torch.randint(STEPS, (config.batch,), generator=generator)
             noise = torch.randn(clean.shape, generator=generator)
             shallow = bool(torch.rand((), generator=generator) < config.shallow_share)

@@ -18,6 +18,7 @@ from nestling.elastic import ElasticAttention, ElasticFeedForward
 from nestling.elastic.block import ElasticBlock
 from nestling.experts.layer import ExpertFeedForward, make_expert_layer, select_task
 from nestling.experts.routing import load_balance_loss, router_z_loss
+from nestling.language.muon import Muon
 from nestling.recipes.digits import load_digits_split
 from nestling.recipes.experts.digit_tasks import (
     OUTPUTS,
@@ -50,22 +51,24 @@ class TaskTraining:
     Attributes:
         updates: Of the optimiser.
         batch: Images of each task in an update.
-        lr: Peak rate of AdamW.
+        matrix_lr: Peak rate of Muon, for the matrices of blocks.
+        lr: Peak rate of AdamW, for everything else.
         weight_decay: Of AdamW.
         balance: Weight of the loss that spreads patches over experts.
         z: Weight of the loss on the size of scores.
-        repair: Weight of the loss of the task `repair`; the others' is 1.
+        repair: Weight of the loss of the task `repair`, which is small; the others' is 1.
         seed: Of weights and images.
         threads: Of torch.
     """
 
-    updates: int = 600
+    updates: int = 500
     batch: int = 48
+    matrix_lr: float = 0.02
     lr: float = 2e-3
     weight_decay: float = 0.05
     balance: float = 0.01
     z: float = 1e-3
-    repair: float = 2.0
+    repair: float = 30.0
     seed: int = 0
     threads: int = 1
 
@@ -223,9 +226,7 @@ def train_tasks(
     """Build a network and train it on all its tasks at once; each sees the same batches alone."""
     images, labels, _, _ = load_digits_split()
     model = build(tasks, experts=experts, seed=config.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
+    optimizers = _optimizers(model, config)
     weights = {task: config.repair if task == "repair" else 1.0 for task in tasks}
     with torch_threads(config.threads):
         for update in range(config.updates):
@@ -238,12 +239,24 @@ def train_tasks(
             loss = config.balance * routing[0] + config.z * routing[1]
             for task, output, (_, target) in zip(tasks, outputs, batches, strict=True):
                 loss = loss + weights[task] * task_loss(task, output, target)
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * _rate(update, config.updates)
+            for optimizer, rate in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * _rate(update, config.updates)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            for optimizer, _ in optimizers:
+                optimizer.step()
     return model.eval()
+
+
+def _optimizers(model: TaskViT, config: TaskTraining) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return Muon for the matrices of blocks but for routers, and AdamW, with their rates."""
+    named = model.blocks.named_parameters()
+    matrices = [p for name, p in named if p.dim() >= 2 and ".routers." not in name]
+    known = {id(parameter) for parameter in matrices}
+    others = [p for p in model.parameters() if id(p) not in known]
+    adam = torch.optim.AdamW(others, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return [(Muon(matrices, lr=config.matrix_lr), config.matrix_lr), (adam, config.lr)]
 
 
 @torch.inference_mode()

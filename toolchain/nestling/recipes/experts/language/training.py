@@ -178,12 +178,14 @@ def _update(
 
 
 def change(call: Routing, windows: int) -> Tensor:
-    """Return how much the router's choice changes between neighbours, 0 to 1.
+    """Return how unlikely a token's router finds the experts of the token before it, in nats.
 
-    One less the cosine of the probabilities of a token and of the one before it.
+    Of the chosen experts, not of all probabilities: those become alike when they all become equal,
+    and what is chosen then changes as it likes.
     """
-    probabilities = torch.softmax(call.scores, dim=-1).reshape(windows, -1, call.scores.shape[-1])
-    return (1.0 - F.cosine_similarity(probabilities[:, 1:], probabilities[:, :-1], dim=-1)).mean()
+    log = F.log_softmax(call.scores, dim=-1).reshape(windows, -1, call.scores.shape[-1])
+    chosen = call.chosen.reshape(windows, -1, call.chosen.shape[-1])
+    return -torch.logsumexp(log[:, 1:].gather(-1, chosen[:, :-1]), dim=-1).mean()
 
 
 @torch.no_grad()
