@@ -14,6 +14,7 @@ from experts.test_checkpoints import make_model
 from torch.export import ExportedProgram
 
 from nestling.cli import main
+from nestling.elastic import ElasticLlama, save
 from nestling.errors import ModelError
 from nestling.experts.bank import StackedExperts
 from nestling.experts.index import IndexedLayer, encode_experts
@@ -164,6 +165,25 @@ def test_a_checkpoint_with_experts_is_exported_by_a_command(tmp_path: Path) -> N
     result = CliRunner().invoke(main, [*command, *sizes, *experts[:2], "--expert-group", "9"])
     assert result.exit_code != 0
     assert "group" in result.output
+    (tmp_path / "text").write_bytes(b"abc" * 100)
+    result = CliRunner().invoke(main, [*command, *experts])
+    assert result.exit_code != 0
+    assert "bytes that the model does not know" in " ".join(result.output.split())
+
+
+def test_a_dense_decoder_is_carved_by_a_command(tmp_path: Path) -> None:
+    """Refused before anything is lowered; the carving itself has tests of its own."""
+    dense = ElasticLlama(
+        vocabulary=256, dim=16, depth=1, heads=2, hidden=24, positions=16, widths=(1.0,)
+    )
+    save(dense, tmp_path / "dense.pt")
+    (tmp_path / "text").write_bytes(b"some text " * 20)
+    command = ["export-decoder", str(tmp_path / "dense.pt"), "--quiet", "--carve", "4", "2"]
+    text = ["--calibration", str(tmp_path / "text")]
+    for options, match in ((["4"], "--calibration"), (["5", *text], "divide")):
+        result = CliRunner().invoke(main, [*command, *options])
+        assert result.exit_code != 0
+        assert match in result.output
 
 
 def test_layers_of_one_shape_are_lowered_once() -> None:

@@ -54,8 +54,8 @@ def export_decoder(
         meta: notes to add.
         quality: figures of each path.
         experts: how routed experts are stored, whatever the scheme.
-        calibration: int64 (windows, tokens), real text on which predictors of experts are fitted;
-            without it there are none.
+        calibration: int64 (windows, tokens), real text on which predictors of experts are fitted,
+            in windows of the supernet's positions at most; without it there are none.
         jobs: processes that lower at once.
         cache_dir: of lowered programs.
         progress: told about each finished stage.

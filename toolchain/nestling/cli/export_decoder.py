@@ -72,6 +72,14 @@ _WINDOW, _WINDOWS = 128, 64
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A text file, on which predictors of the experts that come next are fitted.",
 )
+@click.option(
+    "--carve",
+    type=click.IntRange(min=0),
+    nargs=3,
+    metavar="EXPERTS TOP_K SHARED",
+    help="Carve the feed-forward layers of a dense decoder into so many experts, of which a token "
+    "takes TOP_K beside SHARED neurons, by the calibration text and without training.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -86,6 +94,7 @@ def command(
     experts: str,
     expert_group: int,
     calibration: Path | None,
+    carve: tuple[int, int, int] | None,
     jobs: int,
     quiet: bool,
     as_json: bool,
@@ -99,10 +108,13 @@ def command(
     from nestling.cli.sources import load_source
     from nestling.decoder_export import export_decoder
     from nestling.elastic.families.llama import ElasticLlama
-    from nestling.errors import ModelError
+    from nestling.errors import ExportError, ModelError
+    from nestling.experts.carve import Carving, carve_decoder
     from nestling.experts.slices import ExpertFormat
     from nestling.partition.decoder import DecoderShape
 
+    if carve is not None and calibration is None:
+        raise ExportError("carving looks at what neurons do", hint="pass a text as --calibration")
     loaded = load_source(source)
     if not isinstance(loaded.supernet, ElasticLlama):
         raise ModelError("not a decoder of the Llama kind", actual=loaded.supernet.family)
@@ -111,16 +123,23 @@ def command(
     beside = (source if source.is_dir() else source.parent) / "tokenizer.json"
     file = tokenizer if tokenizer is not None else beside if beside.is_file() else None
     bundle = output or Path(f"{loaded.name}.nest")
+    supernet, quality = loaded.supernet, loaded.quality
+    text = None
+    if calibration is not None:
+        length = min(context, supernet.example_inputs()[0].shape[1], _WINDOW)
+        text = _read_windows(calibration, file, length, supernet.vocabulary)
+    if carve is not None and text is not None:
+        supernet, quality = carve_decoder(supernet, text, Carving(*carve)), {}
     with progress_bar("export", quiet=quiet or as_json) as advance:
         report = export_decoder(
-            loaded.supernet,
+            supernet,
             bundle,
             scheme=scheme,
             shape=DecoderShape(context, tuple(sorted({verify, chunk})), verify),
             tokenizer=None if file is None else file.read_bytes(),
-            quality=loaded.quality,
+            quality=quality,
             experts=ExpertFormat(expert_group if experts == "nibbles" else 0),
-            calibration=None if calibration is None else _read_windows(calibration, file, context),
+            calibration=text,
             jobs=jobs,
             progress=advance,
             name=loaded.name,
@@ -142,11 +161,11 @@ def command(
     )
 
 
-def _read_windows(text: Path, tokenizer: Path | None, context: int) -> Tensor:
-    """Return the first tokens of a text file, int64 (windows, tokens).
+def _read_windows(text: Path, tokenizer: Path | None, length: int, vocabulary: int) -> Tensor:
+    """Return the first tokens of a text file, int64 (windows, length).
 
     Raises:
-        ModelError: It has fewer than a predictor can be fitted on.
+        ModelError: It has too few, or some that the model does not know.
     """
     import torch
 
@@ -158,13 +177,20 @@ def _read_windows(text: Path, tokenizer: Path | None, context: int) -> Tensor:
         tokens = list(content)
     else:
         words = content.decode(errors="replace")
-        tokens = load_tokenizer(tokenizer).encode(words, add_special_tokens=False).ids
-    length = min(context, _WINDOW)
+        known = load_tokenizer(tokenizer, vocabulary)
+        tokens = known.encode(words, add_special_tokens=False).ids
     windows = min(len(tokens) // length, _WINDOWS)
     if windows == 0:
         raise ModelError(
             "the calibration text is too short",
             expected=f"{length} tokens",
             actual=len(tokens),
+        )
+    if max(tokens) >= vocabulary:
+        raise ModelError(
+            "the calibration text has bytes that the model does not know",
+            expected=f"0..{vocabulary - 1}",
+            actual=max(tokens),
+            hint="pass the model's --tokenizer",
         )
     return torch.tensor(tokens[: windows * length]).reshape(windows, length)

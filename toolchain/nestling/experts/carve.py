@@ -218,7 +218,7 @@ def carve_decoder(supernet: ElasticLlama, text: Tensor, how: Carving) -> ExpertL
 
     Args:
         supernet: a dense decoder; left unchanged.
-        text: int64 (windows, tokens), real text.
+        text: int64 (windows, tokens), real text, in windows of the decoder's positions at most.
         how: see `Carving`; the same for all layers.
 
     Returns:

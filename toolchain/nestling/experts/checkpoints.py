@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from nestling.elastic.families.copying import copy_tensor
+from nestling.elastic.families.language import choose_window
 from nestling.elastic.families.llama import (
     copy_all_but_feed_forwards,
     copy_feed_forward,
@@ -48,16 +49,9 @@ def from_transformers(
     config = model.config
     if getattr(config, "clip_qkv", None) is not None:
         raise ModelError("queries and keys that are clipped are not known", actual="clip_qkv")
-    window = getattr(config, "sliding_window", None)
-    types = getattr(config, "layer_types", None)
-    if window is not None and (types is None or "sliding_attention" in types):
-        positions = window if positions is None and window < 128 else positions
-        if positions is not None and positions > window:
-            raise ModelError(
-                "the window is longer than the model's sliding window",
-                expected=f"at most {window}",
-                actual=positions,
-            )
+    window = _sliding_window(config)
+    if window is not None:
+        positions = choose_window(positions, window, "sliding window")
     mlps = [layer.mlp for layer in model.model.layers]
     expert_layers = [number for number, mlp in enumerate(mlps) if hasattr(mlp, "experts")]
     if not expert_layers:
@@ -65,6 +59,8 @@ def from_transformers(
     first = mlps[expert_layers[0]]
     shared = getattr(first, "shared_expert", None)
     options = read_options(model, positions)
+    if window is not None:
+        options["longest"] = min(options["longest"], window)
     supernet = ExpertLlama(
         experts=first.experts.num_experts,
         top_k=config.num_experts_per_tok,
@@ -90,6 +86,13 @@ def from_transformers(
         else:
             copy_feed_forward(block, mlp)
     return supernet.eval()
+
+
+def _sliding_window(config: Any) -> int | None:
+    """Return the tokens that attention sees, if they are fewer than all."""
+    types = getattr(config, "layer_types", None)
+    slides = types is None or "sliding_attention" in types
+    return getattr(config, "sliding_window", None) if slides else None
 
 
 def _norms_all_heads(model: Any) -> bool:

@@ -169,6 +169,7 @@ class ElasticLlama(Supernet):
             config={"family": "llama", **config},
         )
         self.longest = longest
+        self.vocabulary = vocabulary
 
 
 class DecoderStem(nn.Module):
