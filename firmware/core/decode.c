@@ -14,6 +14,7 @@ typedef struct nst_generation {
     nst_sampler sampler;
     nst_token_signals last; /* what the policy sees */
     nst_stop_tail tail;
+    uint32_t computed_by; /* path of the last run but drafts; NST_NO_PATH: of another generation */
     uint64_t start_ns;
     bool stopped;
 } nst_generation;
@@ -101,6 +102,7 @@ static int run_prompt(nst_generation *g, nst_error *err) {
         if (code == NST_OK) {
             g->stats->prompt_tokens = wanted - decode->done;
             decode->done = wanted;
+            g->computed_by = path;
         }
     }
     return code;
@@ -131,6 +133,7 @@ static void emit(nst_generation *g, const nst_token *token) {
     }
     g->last.token = token->token;
     g->last.path = token->path;
+    g->computed_by = token->path;
     g->last.logits = token->logits;
     g->last.token_ns = token->token_ns;
     g->last.elapsed_ns = now(decode) - g->start_ns;
@@ -202,6 +205,18 @@ static int draft(nst_generation *g, const nst_token_choice *choice, uint32_t roo
     return code;
 }
 
+/* A draft may compute tokens anew that were left by other paths, and what it leaves may be kept. So
+ * that the output is the verifying path's, that path sees to them first. */
+static int prepare_to_verify(nst_generation *g, uint32_t verify, nst_error *err) {
+    nst_decode *decode = g->decode;
+    const float *logits = NULL;
+    if (g->computed_by == verify || decode->done == 0) {
+        return NST_OK;
+    }
+    return decode->engine.run(decode->engine.context, verify, decode->tokens, decode->done - 1, 1,
+                              false, &logits, err);
+}
+
 /* Draft, verify all drafts in one run, keep those that the verifying path would have made, and its
  * own token for the first that it would not. */
 static int speculate(nst_generation *g, const nst_token_choice *choice, nst_error *err) {
@@ -217,6 +232,9 @@ static int speculate(nst_generation *g, const nst_token_choice *choice, nst_erro
     room = room < left ? room : left;
     room = room < engine->limit - decode->count ? room : engine->limit - decode->count;
     int code = check_path(decode, choice->verify, err);
+    if (code == NST_OK) {
+        code = prepare_to_verify(g, choice->verify, err);
+    }
     if (code == NST_OK) {
         code = draft(g, choice, room, &drafted, err);
     }
@@ -278,7 +296,8 @@ int nst_decode_generate(nst_decode *decode, const nst_generate_options *options,
                         .on_token = on_token,
                         .user = user,
                         .stats = stats != NULL ? stats : &own,
-                        .last = {.token = NST_NO_PATH, .path = NST_NO_PATH}};
+                        .last = {.token = NST_NO_PATH, .path = NST_NO_PATH},
+                        .computed_by = NST_NO_PATH};
     memset(g.stats, 0, sizeof *g.stats);
     g.stats->reason = NST_STOP_ERROR;
     if (policy == NULL || policy->choose == NULL || options == NULL ||
