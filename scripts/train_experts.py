@@ -41,7 +41,7 @@ REPORT_NAME = "report.json"
 @click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Weights to go on from.",
+    help="Of all but routed experts.",
 )
 @click.option("--matrix-lr", type=click.FloatRange(min=0), help="Muon's rate.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Begin to end after so many.")
@@ -74,7 +74,10 @@ def main(
     texts = {kind: encode_stream(tokenizer, training, kind) for kind in KINDS}
     checked = {kind: encode_stream(tokenizer, validation, kind) for kind in KINDS}
     windows = cut_windows(checked, token_bytes(tokenizer), length=schedule.length, count=16)
-    supernet = language.build() if start is None else load(start)
+    supernet = language.build()
+    if start is not None:
+        load(start, into=supernet)
+        language.renew_experts(supernet)
     fit = train_experts(
         supernet,
         texts,

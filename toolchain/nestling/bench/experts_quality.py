@@ -22,7 +22,7 @@ LOW_BITS_QUALITY = "low_bits_quality"
 UPGRADE_BYTES = "upgrade_bytes"
 LANGUAGE_PARITY = "language_parity"
 
-_PATIENCE_S = 10.0
+_IDLE_S = 0.1
 
 
 class ReferenceExperts(nn.Module):
@@ -90,15 +90,16 @@ def _upgrade(bundle: Path, windows: Tensor) -> Record:
             decoder.append([token])
             decoder.logits(path)
         used = {(call.layer, expert) for call in experts.recorded() for expert in call.chosen}
-        until = time.monotonic() + _PATIENCE_S
-        while experts.statistics().loads < 2 * len(used) and time.monotonic() < until:
-            time.sleep(0.001)
-        low_bits, loaded = experts.statistics().low_bits, experts.statistics().loaded_bytes
+        found, before = experts.statistics(), -1
+        while found.loads != before:  # the loader is still at it
+            before = found.loads
+            time.sleep(_IDLE_S)
+            found = experts.statistics()
         first, second = experts.layers[0].slice_bytes
-    moved, wanted = loaded - len(used) * first, len(used) * second
+    moved, wanted = found.loaded_bytes - len(used) * first, len(used) * second
     where = (
-        f"bytes loaded for {len(used)} experts beyond their first halves, until all had 8 bits, "
-        f"after {low_bits} answers at 4; baseline: bytes of their second halves"
+        f"bytes loaded for {len(used)} experts beyond their first halves, {found.low_bits} answers "
+        "at 4 bits while the others came; baseline: bytes of their second halves"
     )
     return Record(
         UPGRADE_BYTES, float(moved), "bytes", float(wanted), moved / wanted, None, "4-bit", where

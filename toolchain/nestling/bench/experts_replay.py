@@ -70,6 +70,15 @@ def measure_hit_rates(bundle: Path, windows: Tensor) -> list[Record]:
                 f"through the cache of the runtime; {says}; baseline: LRU"
             )
             records.append(
-                Record(HIT_RATE, rate, "1", base, rate / base, None, f"{policy} {share:g}", where)
+                Record(
+                    HIT_RATE,
+                    rate,
+                    "1",
+                    base,
+                    rate / base if base else None,
+                    None,
+                    f"{policy} {share:g}",
+                    where,
+                )
             )
     return records

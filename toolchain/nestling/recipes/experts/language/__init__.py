@@ -99,14 +99,21 @@ def _initialise(supernet: ExpertLlama) -> None:
                 nn.init.zeros_(module.weight)
             else:
                 nn.init.normal_(module.weight, std=0.6 * module.in_features**-0.5)
+    renew_experts(supernet)
+    nn.init.normal_(supernet.stem.embedding.weight, std=dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
+    nn.init.constant_(supernet.head.norm.weight, 0.02 / dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
+
+
+def renew_experts(supernet: ExpertLlama) -> None:
+    """Let routed experts and routers begin anew, which says nothing yet; all else stays."""
     for layer in expert_layers(supernet):
         bank = layer.bank
         assert isinstance(bank, StackedExperts) and bank.gate is not None
         nn.init.zeros_(bank.down)
         for stack in (bank.gate, bank.up):
             nn.init.normal_(stack, std=0.6 * bank.dim**-0.5)
-    nn.init.normal_(supernet.stem.embedding.weight, std=dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
-    nn.init.constant_(supernet.head.norm.weight, 0.02 / dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
+        for router in layer.routers.values():
+            nn.init.normal_(router.weight, std=0.02)  # type: ignore[arg-type]
 
 
 def shake(supernet: ExpertLlama) -> None:

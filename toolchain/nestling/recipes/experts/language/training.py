@@ -57,7 +57,7 @@ class ExpertTraining:
     schedule: LanguageTraining
     balance: float = 0.01
     z: float = 1e-3
-    lasting: float = 0.15
+    lasting: float = 0.03
     rounded_share: float = 0.25
     group: int = 32
 
