@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import nestling_runtime
+from nestling.bench.conversations import Talk, measure_conversations
 from nestling.bench.decoding import measure_alternating, measure_second_path, measure_speedups
 from nestling_runtime import ConfidenceExit, FixedPath, SelfSpeculation
 
@@ -48,3 +49,22 @@ def test_a_second_path_adds_its_own_stages_alone(bundle: Path) -> None:
         both = model.memory().resident_bytes
     assert record.baseline == alone
     assert record.value == pytest.approx(both / alone - 1) and both > alone
+
+
+def test_conversations_in_memory_for_fewer(bundle: Path) -> None:
+    talk = Talk(conversations=4, in_memory=2, turns=2, said=12, answered=6)
+    records = {
+        (record.metric, record.model): record
+        for record in measure_conversations(bundle, PROMPTS, talk=talk, rounds=1)
+    }
+    assert set(records) == {
+        ("swap_in_ttft_ratio", "warm"),
+        ("swap_in_ttft_ratio", "cold"),
+        ("swap_wrong_tokens", "all"),
+        ("shared_prefix_memory", "all"),
+    }
+    for kind in ("warm", "cold"):
+        assert records["swap_in_ttft_ratio", kind].value > 0  # type: ignore[operator]
+    assert records["swap_wrong_tokens", "all"].value == 0
+    # One block of the beginning is whole; of each conversation one more is its own.
+    assert records["shared_prefix_memory", "all"].value == pytest.approx((1 + 4) / (2 * 4))

@@ -37,6 +37,7 @@ def command(out: Path, windows: int, threads: int, quiet: bool) -> None:
     """
     import torch
 
+    from nestling.bench.conversations import measure_conversations
     from nestling.bench.decoding import measure_decoder
     from nestling.bench.language import LanguageBench
     from nestling.bench.language_plot import draw_colored_text, draw_language_frontier
@@ -65,6 +66,10 @@ def command(out: Path, windows: int, threads: int, quiet: bool) -> None:
         thresholds=bench.confidence.thresholds,
         tokenizer=(FOLDER / TOKENIZER_NAME).read_bytes(),
         threads=threads,
+    )
+    say("conversations that take turns in memory for some of them")
+    timed += measure_conversations(
+        out / "decoder.nest", bench.prompts(count=4, length=160), threads=threads
     )
     merge_records(timed, out / "bench.json")
     _print(result)
