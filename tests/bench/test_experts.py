@@ -29,6 +29,7 @@ from nestling.bench.experts_quality import measure_quality
 from nestling.bench.experts_replay import BOUND, measure_hit_rates
 from nestling.bench.experts_running import Setting, expert_bytes
 from nestling.bench.records import Record
+from nestling.experts.routing import expert_layers
 from nestling.experts.slices import encode_expert
 from nestling.language.bits import Windows
 
@@ -114,7 +115,7 @@ def test_other_pictures(tmp_path: Path) -> None:
 
 
 def test_bytes_of_an_expert_are_those_of_its_slices() -> None:
-    bank = bundles.make_decoder().layers()[1][1].bank
+    bank = expert_layers(bundles.make_decoder())[0].bank
     slices = encode_expert(bank.matrices().expert(0), bundles.NIBBLES)
     wanted = expert_bytes(bundles.DIM, bundles.HIDDEN, 16, matrices=3)
     assert sum(map(len, slices)) == wanted
