@@ -172,14 +172,16 @@ def draw_digits(rows: Sequence[DrawnRow], file: Path, note: str) -> None:
     count = len(rows[0].images)
     with picture_style():
         figure, axes = pyplot.subplots(
-            len(rows), count, figsize=(0.72 * count + 0.4, 1.12 * len(rows) + 0.9), squeeze=False
+            len(rows), count, figsize=(0.8 * count + 0.4, 1.15 * len(rows) + 0.9), squeeze=False
         )
         for line, row in zip(axes, rows, strict=True):
             for axis, image in zip(line, row.images, strict=True):
                 axis.imshow(-image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
                 axis.set_xticks([])
                 axis.set_yticks([])
-            line[0].set_title(row.title, loc="left", fontsize=9)
+            # It is as long as the row, and must not widen its first digit.
+            place = line[0].transAxes
+            line[0].text(0, 1.12, row.title, transform=place, fontsize=9, in_layout=False)
         picture.frame(figure, "The step number chooses what is computed", note)
         save_picture(figure, file)
 
