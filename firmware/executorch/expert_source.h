@@ -8,7 +8,7 @@
 
 namespace nestling {
 
-// Reads slices of experts. One thread reads at a time.
+// Reads slices of experts.
 class ExpertSource {
   public:
     // `section_offsets`: of "experts.0" and "experts.1" in the bundle.
@@ -17,12 +17,12 @@ class ExpertSource {
     // A slower storage than there is; 0: none. See nst_expert_options.
     void emulate(uint64_t bytes_per_s, uint64_t latency_us);
 
-    // Reads a slice that was asked for at `asked_ns` of the clock, and compares its checksum.
-    // NST_E_IO, NST_E_HASH; the message does not say which expert it is.
+    // Reads a slice and compares its checksum. NST_E_IO, NST_E_HASH; the message does not say which
+    // expert it is. Any number of threads.
     int read(const nst_expert_slice &slice, uint32_t number, uint8_t *to, nst_error *err) const;
 
     // Until when an emulated storage takes for `bytes` bytes that were asked for at `asked_ns`, one
-    // read after the other; 0: it has no speed of its own.
+    // read after the other; 0: it has no speed of its own. One thread at a time.
     uint64_t done_ns(uint64_t asked_ns, uint64_t bytes);
 
   private:

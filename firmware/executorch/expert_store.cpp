@@ -191,6 +191,7 @@ void ExpertStore::stop() {
         stop_ = true;
     }
     work_.notify_all();
+    pace_.notify_all();
     loader_.join();
 }
 
@@ -245,11 +246,11 @@ void ExpertStore::fill(Lock &held, const Demand &demand) {
     held.unlock();
     const uint64_t begin = now_ns();
     const int code = source_.read(slice, number, to, &error);
-    const uint64_t done = source_.done_ns(demand.asked_ns, slice.size);
     held.lock();
+    const uint64_t done = source_.done_ns(demand.asked_ns, slice.size);
     if (done > now_ns()) {
         const std::chrono::steady_clock::time_point until{std::chrono::nanoseconds(done)};
-        if (work_.wait_until(held, until, [this] { return stop_; })) {
+        if (pace_.wait_until(held, until, [this] { return stop_; })) {
             return;
         }
     }
@@ -477,6 +478,14 @@ void ExpertStore::unblock() {
 }
 
 bool ExpertStore::wait(Lock &held, uint64_t deadline_ns) {
+    // Who has nothing else to do reads too: sooner than another thread wakes up. Not with a deadline,
+    // which a read does not know.
+    if (deadline_ns == 0 && !demands_.empty()) {
+        const Demand demand = demands_.front();
+        demands_.erase(demands_.begin());
+        fill(held, demand);
+        return true;
+    }
     ++waiting_;
     bool in_time = true;
     if (deadline_ns == 0) {

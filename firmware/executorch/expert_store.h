@@ -34,7 +34,7 @@ enum class ExpertState : uint8_t {
     kFailed,   // its bytes did not come; not held
 };
 
-// Slots of memory under core/expert_cache, filled by one thread. Any number of calls (expert_call.h)
+// Slots of memory under core/expert_cache, filled by a thread, and by calls that wait. Any number of calls (expert_call.h)
 // may use it at once, each on a thread of its own. A call takes the lock, looks for its experts, lets
 // those missing be read, releases the lock to compute, and gives back what it held.
 class ExpertStore {
@@ -90,7 +90,8 @@ class ExpertStore {
     void release(ExpertHold *hold);
     // Reads what is missing of an expert when nothing else is to do.
     void read_behind(uint32_t layer, uint32_t expert);
-    // Until something has come or been released. False: `deadline_ns` has passed (0: there is none).
+    // Until something has come or been released; reads what calls have asked for meanwhile. False:
+    // `deadline_ns` has passed (0: there is none).
     bool wait(Lock &lock, uint64_t deadline_ns);
 
     // ---- what calls count, under the lock ----
@@ -140,9 +141,10 @@ class ExpertStore {
     std::unique_ptr<uint64_t[]> sequence_memory_;
     std::thread loader_;
 
-    std::mutex mutex_;  // everything below
-    std::condition_variable work_;
-    std::condition_variable changed_;
+    std::mutex mutex_;                 // everything below
+    std::condition_variable work_;     // for the loader: something is to be read
+    std::condition_variable changed_;  // for calls: something has come, or was released
+    std::condition_variable pace_;     // for readers: an emulated storage has taken its time
     bool stop_ = false;
     bool blocked_ = false;  // no slot for what is ahead, until something is released
     uint32_t waiting_ = 0;  // calls in `wait`

@@ -18,8 +18,9 @@
  * file that is cut or overwritten is an error of the run that needs the bytes, NST_E_IO or
  * NST_E_HASH with the stage, the layer and the expert, and of no other.
  *
- * The reading is done by a thread of the store: a model that has experts owns one, whatever
- * nst_model_options.threads says. While a run waits for an expert, other runs on the model wait too.
+ * The reading is done by a thread of the store, and by runs that have nothing else to do: a model
+ * that has experts owns a thread, whatever nst_model_options.threads says. While a run waits for an
+ * expert, other runs on the model wait too.
  */
 #ifndef NESTLING_EXPERTS_H
 #define NESTLING_EXPERTS_H
