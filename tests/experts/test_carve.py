@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from nestling.elastic import ElasticFeedForward, ElasticLlama, Supernet, load, save
+from nestling.elastic.subnet import Subnet
 from nestling.errors import ModelError
-from nestling.experts.carve import Carving, carve, carve_decoder, group_neurons
+from nestling.experts.carve import Carving, carve, carve_decoder, carved_paths, group_neurons
 from nestling.experts.routing import expert_layers
 from nestling.experts.virtual import virtual_experts
 from nestling.language.corpus import load_corpus
@@ -109,6 +110,10 @@ def test_a_carved_decoder_is_the_decoder_and_can_be_kept(tmp_path) -> None:
         expected = dense(text, subnet=dense.space.full())
         found = carved(text)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert carved_paths(dense, carved) == {
+        "tiny": Subnet((1, 1, 0, 0, 1, 1)),
+        "full": carved.space.full(),
+    }
     save(carved, tmp_path / "carved.pt")
     with torch.no_grad():
         torch.testing.assert_close(load(tmp_path / "carved.pt")(text), found, rtol=0, atol=0)

@@ -109,7 +109,7 @@ def command(
     from nestling.decoder_export import export_decoder
     from nestling.elastic.families.llama import ElasticLlama
     from nestling.errors import ExportError, ModelError
-    from nestling.experts.carve import Carving, carve_decoder
+    from nestling.experts.carve import Carving, carve_decoder, carved_paths
     from nestling.experts.slices import ExpertFormat
     from nestling.partition.decoder import DecoderShape
 
@@ -124,12 +124,13 @@ def command(
     file = tokenizer if tokenizer is not None else beside if beside.is_file() else None
     bundle = output or Path(f"{loaded.name}.nest")
     supernet, quality = loaded.supernet, loaded.quality
-    text = None
+    paths, text = supernet.space.named, None
     if calibration is not None:
         length = min(context, supernet.example_inputs()[0].shape[1], _WINDOW)
         text = _read_windows(calibration, file, length, supernet.vocabulary)
     if carve is not None and text is not None:
-        supernet, quality = carve_decoder(supernet, text, Carving(*carve)), {}
+        carved = carve_decoder(supernet, text, Carving(*carve))
+        supernet, quality, paths = carved, {}, carved_paths(supernet, carved)
     with progress_bar("export", quiet=quiet or as_json) as advance:
         report = export_decoder(
             supernet,
@@ -137,6 +138,7 @@ def command(
             scheme=scheme,
             shape=DecoderShape(context, tuple(sorted({verify, chunk})), verify),
             tokenizer=None if file is None else file.read_bytes(),
+            paths=paths,
             quality=quality,
             experts=ExpertFormat(expert_group if experts == "nibbles" else 0),
             calibration=text,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nestling.elastic.block import own_parameter
 from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.feed_forward import ElasticFeedForward, FeedForward
+from nestling.elastic.subnet import Subnet
 from nestling.errors import ModelError
 from nestling.experts.bank import StackedExperts
 from nestling.experts.decoder import ExpertLlama
@@ -252,6 +253,18 @@ def carve_decoder(supernet: ElasticLlama, text: Tensor, how: Carving) -> ExpertL
     for index, block in carved.items():
         made.chain[index].load_state_dict(block.state_dict())
     return made.eval()
+
+
+def carved_paths(dense: ElasticLlama, carved: ExpertLlama) -> dict[str, Subnet]:
+    """Return the named subnets of a dense decoder as those of the carved one.
+
+    Layers of experts have one level, so of subnets that differed in their width the larger stays.
+    """
+    named: dict[Subnet, str] = {}
+    for name, subnet in dense.space.named.items():
+        pairs = zip(subnet.levels, carved.space.blocks, strict=True)
+        named[Subnet(tuple(min(level, block.levels) for level, block in pairs))] = name
+    return {name: subnet for subnet, name in named.items()}
 
 
 def _record(
