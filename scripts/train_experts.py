@@ -74,10 +74,11 @@ def main(
     texts = {kind: encode_stream(tokenizer, training, kind) for kind in KINDS}
     checked = {kind: encode_stream(tokenizer, validation, kind) for kind in KINDS}
     windows = cut_windows(checked, token_bytes(tokenizer), length=schedule.length, count=16)
-    supernet = language.build()
+    supernet = language.build(0 if start is not None else language.SHARED_HIDDEN)
     if start is not None:
-        load(start, into=supernet)
-        language.renew_experts(supernet)
+        first = language.build(language.SHARED_HIDDEN)
+        load(start, into=first)
+        language.upcycle(supernet, first)
     fit = train_experts(
         supernet,
         texts,

@@ -18,7 +18,7 @@ from nestling.experts.slices import ExpertBits, NibbleMatrix
 from nestling.language.corpus import Kind
 from nestling.language.muon import Muon, orthogonal
 from nestling.language.training import LanguageTraining
-from nestling.recipes.experts.language import make_decoder
+from nestling.recipes.experts.language import make_decoder, upcycle
 from nestling.recipes.experts.language.training import (
     ExpertTraining,
     change,
@@ -97,6 +97,21 @@ def test_experts_that_last_cost_nothing() -> None:
     call = Routing("", "", torch.zeros(12, 8), others, others.topk(1, dim=-1).indices)
     assert float(change(call, 2)) == pytest.approx(50.0, abs=1e-3)
     assert float(kept_share([call], 2)) == 0.0
+
+
+@torch.no_grad()
+def test_an_upcycled_decoder_begins_where_the_shared_experts_were() -> None:
+    shapes = {"dim": 32, "layers": 1, "heads": 2, "groups": 1, "experts": 4, "top_k": 2}
+    donor = make_decoder(**shapes, hidden=8, shared_hidden=16).eval()
+    for parameter in donor.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    begun = make_decoder(**shapes, hidden=8).eval()
+    upcycle(begun, donor)
+    for layer in expert_layers(donor):
+        assert isinstance(layer.bank, StackedExperts)
+        layer.bank.down.zero_()
+    tokens = torch.arange(16)[None]
+    torch.testing.assert_close(begun(tokens), donor(tokens), rtol=1e-4, atol=1e-5)
 
 
 def test_muon_takes_a_stack_as_its_matrices() -> None:

@@ -1,8 +1,10 @@
 """A decoder whose feed-forward layers are small experts, trained and at hand.
 
 It learned from the same text as `nestling.recipes.language`, Python's manual and library, with the
-same tokenizer. Beside this file: `supernet.pt` in half precision, and the log of the run that made
-it, `train.jsonl`. `scripts/train_experts.py` makes them anew.
+same tokenizer. Beside this file: `supernet.pt` in half precision, and the log of the runs that made
+it, `train.jsonl`. `scripts/train_experts.py` makes them anew. (There were two: the first asked
+neighbours for equal probabilities, which routers gave by making all of them equal; what it had
+learned of the text was kept, and routers and routed experts began anew in the second, `--start`.)
 
 Each of the four layers has 32 experts, of which a token takes two, beside a shared one that all
 take. Experts hold four fifths of the weights: what is always needed is small, what is needed now
@@ -17,6 +19,7 @@ import torch
 from torch import nn
 
 from nestling.elastic import load
+from nestling.elastic.feed_forward import FeedForward
 from nestling.errors import ModelError
 from nestling.experts.bank import StackedExperts
 from nestling.experts.decoder import ExpertLlama
@@ -44,8 +47,8 @@ TRAINING = ExpertTraining(
 )
 
 
-def build() -> ExpertLlama:
-    """Return the untrained decoder."""
+def build(shared_hidden: int = 0) -> ExpertLlama:
+    """Return the untrained decoder, or the one with a shared expert that it begins from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TRAINING.schedule.seed)
         return make_decoder(
@@ -56,7 +59,7 @@ def build() -> ExpertLlama:
             experts=EXPERTS,
             top_k=TOP_K,
             hidden=EXPERT_HIDDEN,
-            shared_hidden=SHARED_HIDDEN,
+            shared_hidden=shared_hidden,
         )
 
 
@@ -99,21 +102,48 @@ def _initialise(supernet: ExpertLlama) -> None:
                 nn.init.zeros_(module.weight)
             else:
                 nn.init.normal_(module.weight, std=0.6 * module.in_features**-0.5)
-    renew_experts(supernet)
-    nn.init.normal_(supernet.stem.embedding.weight, std=dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
-    nn.init.constant_(supernet.head.norm.weight, 0.02 / dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
-
-
-def renew_experts(supernet: ExpertLlama) -> None:
-    """Let routed experts and routers begin anew, which says nothing yet; all else stays."""
     for layer in expert_layers(supernet):
         bank = layer.bank
         assert isinstance(bank, StackedExperts) and bank.gate is not None
         nn.init.zeros_(bank.down)
         for stack in (bank.gate, bank.up):
             nn.init.normal_(stack, std=0.6 * bank.dim**-0.5)
-        for router in layer.routers.values():
-            nn.init.normal_(router.weight, std=0.02)  # type: ignore[arg-type]
+    nn.init.normal_(supernet.stem.embedding.weight, std=dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
+    nn.init.constant_(supernet.head.norm.weight, 0.02 / dense.EMBEDDING_SCALE)  # type: ignore[union-attr, arg-type]
+
+
+def upcycle(supernet: ExpertLlama, dense_net: ExpertLlama) -> None:
+    """Begin where a decoder with shared experts stands, with its shared neurons as routed experts.
+
+    The shared neurons are cut into parts of an expert's size; a group of experts, one a part,
+    computes what the shared expert did, and a token first takes one group whole (virtual groups; He
+    et al., arXiv 2410.07524). All else is taken over.
+
+    Args:
+        supernet: Without shared experts; changed in place.
+        dense_net: With them, `top_k` experts wide; of the same shape otherwise. Its routed experts
+            do not count.
+    """
+    parts = (".bank.", ".routers.", ".shared.")
+    kept = {n: v for n, v in dense_net.state_dict().items() if not any(p in n for p in parts)}
+    supernet.load_state_dict(kept, strict=False)
+    for layer, source in zip(expert_layers(supernet), expert_layers(dense_net), strict=True):
+        bank, shared = layer.bank, source.shared
+        assert isinstance(bank, StackedExperts) and bank.gate is not None
+        assert isinstance(shared, FeedForward) and shared.gate is not None
+        count = shared.up.out_features // bank.hidden
+        groups = bank.experts // count
+        with torch.no_grad():
+            for stack, linear in ((bank.gate, shared.gate), (bank.up, shared.up)):
+                whole = linear.weight.reshape(count, bank.hidden, bank.dim)
+                stack.copy_(whole.repeat(groups, 1, 1))
+            down = shared.down.weight.reshape(bank.dim, count, bank.hidden).transpose(0, 1)
+            # Weights of the chosen sum to 1, and there are `count` of them.
+            bank.down.copy_(count * down.repeat(groups, 1, 1))
+            for router in layer.routers.values():
+                # Experts of a group have equal scores, so a token takes the parts of one group.
+                rows = 0.05 * torch.randn(groups, bank.dim)
+                router.weight.copy_(rows.repeat_interleave(count, dim=0))  # type: ignore[operator]
 
 
 def shake(supernet: ExpertLlama) -> None:
