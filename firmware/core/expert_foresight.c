@@ -11,6 +11,8 @@
  *
  * Two shadows (expert_shadow.h) count what this order and LRU would have hit; while LRU is ahead,
  * its order is followed. */
+#include <string.h>
+
 #include "expert_policies.h"
 #include "expert_shadow.h"
 #include "expert_value.h"
@@ -32,7 +34,7 @@ typedef enum feature {
     USED_LONG, /* how often it was used lately, and ever */
     USED_EVER,
     RECENT, /* 1 at a use, less with every visit without */
-    LIKELY, /* chance by the router's probability now, and its averages */
+    LIKELY, /* how near the router came to choosing it, now and on average */
     LIKELY_SHORT,
     LIKELY_MEDIUM,
     LIKELY_LONG,
@@ -63,7 +65,7 @@ typedef struct foresight {
     float *worth;        /* [layers x experts] at the next visit of the layer */
     uint32_t *when;      /* [layers x experts] visit of the last use, 0 without any */
     uint32_t *distances; /* [layers] */
-    float *nearness;     /* [layers] discount of a layer's next visit */
+    float *discount;     /* [layers] discount of a layer's next visit */
     float *discounts;    /* [layers] of distances */
     uint32_t now;        /* visits so far */
 } foresight;
@@ -76,7 +78,7 @@ static uint64_t state_bytes(const nst_expert_shape *shape) {
 static void look_around(foresight *state) {
     nst_expert_visits_distances(&state->visits, state->distances);
     for (uint32_t layer = 0; layer < state->shape.layers; layer++) {
-        state->nearness[layer] = state->discounts[state->distances[layer]];
+        state->discount[layer] = state->discounts[state->distances[layer]];
     }
 }
 
@@ -86,8 +88,8 @@ static void start(void *self, const nst_expert_shape *shape) {
     *state = (foresight){.shape = *shape};
     state->features = (float *)(void *)(state + 1);
     state->worth = state->features + count * NST_EXPERT_FEATURES;
-    state->nearness = state->worth + count;
-    state->discounts = state->nearness + shape->layers;
+    state->discount = state->worth + count;
+    state->discounts = state->discount + shape->layers;
     state->distances = (uint32_t *)(void *)(state->discounts + shape->layers);
     state->when = state->distances + shape->layers;
     uint8_t *shadows = (uint8_t *)(state->when + count);
@@ -114,18 +116,61 @@ static float chance_of(float probability, uint32_t count) {
     return chance > 0.0f ? (chance < 1.0f ? chance : 1.0f) : 0.0f;
 }
 
+/* Logarithm to the base 2, to about 1e-7; of what is not a probability that of the smallest. */
+static float log2_of(float probability) {
+    float x = probability > 1e-30f && probability <= 1.0f ? probability : 1e-30f;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    /* x is m times a power of 2, m about 0.7 to 1.4. */
+    uint32_t power = (bits + 0x4AFB0Du) >> 23;
+    uint32_t m_bits = bits - (power << 23) + (127u << 23);
+    float m;
+    memcpy(&m, &m_bits, sizeof m);
+    float s = (m - 1.0f) / (m + 1.0f);
+    float t = s * s;
+    float series = s * (1.0f + t * (0.33333333f + t * (0.2f + t * 0.14285714f)));
+    return (float)(int32_t)(power - 127u) + 2.88539008f * series;
+}
+
+/* What a visit's probabilities are measured by, so that it matters as much who came close where a
+ * router hardly tells experts apart as where it is sure. */
+typedef struct measure {
+    float mean;  /* of the logarithms */
+    float reach; /* from there to the least likely that was chosen */
+} measure;
+
+static measure measure_of(const nst_expert_visit *visit, uint32_t experts) {
+    float sum = 0.0f;
+    float least = 0.0f;
+    for (uint32_t expert = 0; expert < experts; expert++) {
+        sum += log2_of(visit->probabilities[expert]);
+    }
+    for (uint32_t i = 0; i < visit->count; i++) {
+        float chosen = log2_of(visit->probabilities[visit->chosen[i]]);
+        least = chosen < least ? chosen : least;
+    }
+    float mean = sum / (float)experts;
+    return (measure){.mean = mean, .reach = least - mean > 1e-6f ? least - mean : 1e-6f};
+}
+
+/* 0 for an average expert, 1 for the least likely that was chosen. */
+static float nearness_of(float probability, measure by) {
+    float near = (log2_of(probability) - by.mean) / by.reach;
+    return near > -0.5f ? (near < 1.5f ? near : 1.5f) : -0.5f;
+}
+
 static void move(float *average, float newest, float weight) {
     *average += weight * (newest - *average);
 }
 
-static void update(float *features, bool used, float chance) {
+static void update(float *features, bool used, float likely) {
     move(&features[USED_LONG], used ? 1.0f : 0.0f, LONG);
     move(&features[USED_EVER], used ? 1.0f : 0.0f, EVER);
     features[RECENT] = used ? 1.0f : features[RECENT] * RECENT_KEPT;
-    features[LIKELY] = chance;
-    move(&features[LIKELY_SHORT], chance, SHORT);
-    move(&features[LIKELY_MEDIUM], chance, MEDIUM);
-    move(&features[LIKELY_LONG], chance, LONG);
+    features[LIKELY] = likely;
+    move(&features[LIKELY_SHORT], likely, SHORT);
+    move(&features[LIKELY_MEDIUM], likely, MEDIUM);
+    move(&features[LIKELY_LONG], likely, LONG);
     features[RECENT_AND_MEDIUM] = features[RECENT] * features[LIKELY_MEDIUM];
     features[RECENT_AND_LIKELY] = features[RECENT] * features[LIKELY];
     features[RECENT_AND_EVER] = features[RECENT] * features[USED_EVER];
@@ -133,8 +178,8 @@ static void update(float *features, bool used, float chance) {
 
 static bool worth_less(const void *self, uint32_t one, uint32_t other) {
     const foresight *state = self;
-    float a = state->worth[one] * state->nearness[one / state->shape.experts];
-    float b = state->worth[other] * state->nearness[other / state->shape.experts];
+    float a = state->worth[one] * state->discount[one / state->shape.experts];
+    float b = state->worth[other] * state->discount[other / state->shape.experts];
     return a != b ? a < b : state->when[one] < state->when[other];
 }
 
@@ -166,6 +211,7 @@ static void route(void *self, const nst_expert_visit *visit) {
     for (uint32_t i = 0; i < visit->count; i++) {
         state->when[first + visit->chosen[i]] = state->now;
     }
+    const measure by = measure_of(visit, experts);
     nst_expert_value_begin_visit(&state->value);
     for (uint32_t expert = 0; expert < experts; expert++) {
         float *features = &state->features[(first + expert) * NST_EXPERT_FEATURES];
@@ -174,7 +220,7 @@ static void route(void *self, const nst_expert_visit *visit) {
         for (uint32_t i = 0; i < NST_EXPERT_FEATURES; i++) {
             earlier[i] = features[i];
         }
-        update(features, used, chance_of(visit->probabilities[expert], visit->count));
+        update(features, used, nearness_of(visit->probabilities[expert], by));
         nst_expert_value_observe(&state->value, earlier, features, used, share);
     }
     nst_expert_value_end_visit(&state->value);
