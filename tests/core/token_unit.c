@@ -371,6 +371,9 @@ static uint32_t settle(double tokens_per_second) {
     for (uint32_t i = 0; i < 400; i++) {
         const uint32_t path = choose(&policy, last);
         CHECK(path < 3);
+        if (path >= 3) {
+            return path;
+        }
         paths[path] += i >= 200;
         last.path = path;
         last.token_ns = UINT64_C(1000000) << path;
