@@ -21,6 +21,7 @@ import click
 import torch
 
 from nestling.elastic import Supernet, load, save
+from nestling.experts.decoder import ExpertLlama
 from nestling.language.bits import Windows, bits_per_byte, cut_windows, score_subnet
 from nestling.language.corpus import KINDS, load_corpus
 from nestling.language.tokenizer import encode_stream, load_tokenizer, token_bytes
@@ -43,6 +44,7 @@ REPORT_NAME = "report.json"
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Of all but routed experts.",
 )
+@click.option("--balance", type=click.FloatRange(min=0), help="Weight of even use.")
 @click.option("--matrix-lr", type=click.FloatRange(min=0), help="Muon's rate.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Begin to end after so many.")
 @click.option("--install", is_flag=True, help="Copy the result into the recipe's folder.")
@@ -52,6 +54,7 @@ def main(
     threads: int,
     lasting: float | None,
     start: Path | None,
+    balance: float | None,
     matrix_lr: float | None,
     minutes: float | None,
     install: bool,
@@ -66,7 +69,10 @@ def main(
         matrix_lr=matrix_lr or config.schedule.matrix_lr,
     )
     config = dataclasses.replace(
-        config, schedule=schedule, lasting=config.lasting if lasting is None else lasting
+        config,
+        schedule=schedule,
+        lasting=config.lasting if lasting is None else lasting,
+        balance=config.balance if balance is None else balance,
     )
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(language.TOKENIZER, VOCABULARY)
@@ -74,11 +80,7 @@ def main(
     texts = {kind: encode_stream(tokenizer, training, kind) for kind in KINDS}
     checked = {kind: encode_stream(tokenizer, validation, kind) for kind in KINDS}
     windows = cut_windows(checked, token_bytes(tokenizer), length=schedule.length, count=16)
-    supernet = language.build(0 if start is not None else language.SHARED_HIDDEN)
-    if start is not None:
-        first = language.build(language.SHARED_HIDDEN)
-        load(start, into=first)
-        language.upcycle(supernet, first)
+    supernet = begin(start)
     fit = train_experts(
         supernet,
         texts,
@@ -106,6 +108,20 @@ def main(
     if install:
         for name in (language.SUPERNET_NAME, LOG_NAME, REPORT_NAME):
             shutil.copyfile(out / name, language.FOLDER / name)
+
+
+def begin(start: Path | None) -> ExpertLlama:
+    """Return what is trained: a new decoder, one that was trained, or one upcycled from it."""
+    if start is None:
+        return language.build(language.SHARED_HIDDEN)
+    first = load(start)
+    if not isinstance(first, ExpertLlama) or first.config is None:
+        raise click.BadParameter("not a decoder with experts", param_hint="--start")
+    if not first.config["shared_hidden"]:
+        return first
+    supernet = language.build()
+    language.upcycle(supernet, first)
+    return supernet
 
 
 def score_bits(supernet: Supernet, windows: Windows, group: int) -> Mapping[str, float]:
