@@ -128,20 +128,28 @@ int CachePool::write_out(Lock &lock, CachePager *pager, nst_error *err) {
     return code;
 }
 
-// All of it is saved. Blocks that somebody in memory has come to share meanwhile stay.
+// All of its own is saved. Blocks that somebody in memory shares stay, and those whose last one in
+// memory has gone while it was saved: not all who have them have saved them yet.
 void CachePool::leave_memory(CachePager *pager) {
+    uint32_t first = 0;  // of a run of its own blocks, whose pages go back in one piece
     for (uint32_t block = 0; block < layout_.blocks; ++block) {
         CacheBlock &own = pager->blocks_[block];
         PrefixBlock *prefix = own.prefix;
+        if (own.where != Where::kOwn) {
+            pager->discard(first, block);
+            first = block + 1;
+        }
         if (own.where == Where::kOwn) {
             if (prefix != nullptr) {
                 prefixes_.remove(prefix);
             }
-            pager->discard(block, block + 1);
             own = {Where::kAway, true, nullptr};
             --used_;
             ++away_;
-        } else if (own.where == Where::kShared && !has_resident_user(*prefix, nullptr)) {
+        } else if (own.where == Where::kShared && !has_resident_user(*prefix, nullptr) &&
+                   std::all_of(
+                       prefix->users.begin(), prefix->users.end(),
+                       [&](const CachePager *user) { return user->blocks_[block].saved; })) {
             for (CachePager *user : prefix->users) {
                 static_cast<void>(user->detach(block, NST_NONE, shared_));
                 user->blocks_[block] = {Where::kAway, true, nullptr};
@@ -152,6 +160,7 @@ void CachePool::leave_memory(CachePager *pager) {
             --used_;
         }
     }
+    pager->discard(first, layout_.blocks);
 }
 
 }  // namespace nestling

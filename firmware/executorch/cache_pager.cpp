@@ -82,7 +82,7 @@ bool CachePager::attach(uint32_t block, const SharedBlocks &shared, uint32_t ind
 }
 
 void CachePager::discard(uint32_t first, uint32_t end) {
-    for (uint32_t part = 0; part < layout_.parts.size(); ++part) {
+    for (uint32_t part = 0; first < end && part < layout_.parts.size(); ++part) {
         static_cast<void>(madvise(at(first, part), (end - first) * layout_.parts[part].block_bytes,
                                   MADV_DONTNEED));
     }

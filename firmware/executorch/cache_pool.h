@@ -62,7 +62,8 @@ class CachePool {
     int own(CachePager *pager, uint32_t first_block, uint32_t end_block, nst_error *err);
     int wait_for(CachePager *pager, uint32_t part, nst_error *err);
     // Takes over blocks of others for tokens from `from` on that `path` would compute, at most up to
-    // `tokens.size()`; tells `growth`, and returns how far rows are there now.
+    // `tokens.size()`; tells `growth`, and returns how far rows are there now. Blocks are whole: when
+    // there are any, rows before `from` in the first one are the path's, too.
     uint32_t adopt(CachePager *pager, uint32_t path, std::span<const uint32_t> tokens,
                    uint32_t from, Growth *growth);
 

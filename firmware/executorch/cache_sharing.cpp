@@ -65,7 +65,8 @@ bool CachePool::share(PrefixBlock *prefix) {
     if (index == NST_NONE) {
         return false;
     }
-    // Part by part, so that no more than a part is there twice.
+    // Part by part, so that no more than a part is there twice. The owner may be reading meanwhile:
+    // the system puts one mapping in the place of another in one step, and both hold the same.
     for (uint32_t part = 0; part < layout_.parts.size(); ++part) {
         std::memcpy(shared_.at(index, part), owner->at(block, part),
                     layout_.parts[part].block_bytes);
@@ -140,6 +141,7 @@ uint32_t CachePool::adopt(CachePager *pager, uint32_t path, std::span<const uint
             if (!attach(pager, block, known)) {
                 break;
             }
+            pager->writable_first_ = pager->writable_end_ = 0;
         }
         for (uint32_t part = 0; part < layout_.parts.size(); ++part) {
             if (known->filled[part]) {

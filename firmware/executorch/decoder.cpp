@@ -327,7 +327,11 @@ uint32_t nst_decoder::adopt_rows(uint32_t path, const uint32_t *tokens, uint32_t
     }
     const uint32_t there =
         pool_->adopt(pager_.get(), content_key(path), {tokens, end}, from, &session_.growth());
-    std::fill(makers_.begin() + from, makers_.begin() + there, static_cast<uint8_t>(path));
+    if (there > from) {
+        // Whole blocks: also the tokens of the first one that were there already.
+        const uint32_t first = from - from % pool_->layout().block_tokens;
+        std::fill(makers_.begin() + first, makers_.begin() + there, static_cast<uint8_t>(path));
+    }
     return there;
 }
 
