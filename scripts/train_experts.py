@@ -42,7 +42,7 @@ REPORT_NAME = "report.json"
 @click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Of all but routed experts.",
+    help="Weights to begin with; a shared expert becomes routed ones.",
 )
 @click.option("--balance", type=click.FloatRange(min=0), help="Weight of even use.")
 @click.option("--matrix-lr", type=click.FloatRange(min=0), help="Muon's rate.")
