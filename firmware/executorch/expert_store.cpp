@@ -1,7 +1,5 @@
 #include "expert_store.h"
 
-#include <sys/prctl.h>
-
 #include <algorithm>
 #include <cstring>
 #include <string_view>
@@ -13,6 +11,8 @@ namespace nestling {
 namespace {
 
 constexpr size_t kMostAhead = 256;  // slices that wait to be read ahead
+// How much later than asked for a thread wakes up, about: emulated storages end their reads on time.
+constexpr uint64_t kLateWakeNs = 100'000;
 constexpr std::string_view kIndexSection = "experts";
 constexpr std::string_view kSliceSections[NST_MAX_EXPERT_SLICES] = {"experts.0", "experts.1"};
 
@@ -198,8 +198,6 @@ void ExpertStore::stop() {
 // ---- the loader ----
 
 void ExpertStore::work() {
-    // Emulated storages end their reads on time.
-    prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     Lock held(mutex_);
     while (true) {
         work_.wait(held,
@@ -247,12 +245,8 @@ void ExpertStore::fill(Lock &held, const Demand &demand) {
     const uint64_t begin = now_ns();
     const int code = source_.read(slice, number, to, &error);
     held.lock();
-    const uint64_t done = source_.done_ns(demand.asked_ns, slice.size);
-    if (done > now_ns()) {
-        const std::chrono::steady_clock::time_point until{std::chrono::nanoseconds(done)};
-        if (pace_.wait_until(held, until, [this] { return stop_; })) {
-            return;
-        }
+    if (!pace(held, source_.done_ns(demand.asked_ns, slice.size))) {
+        return;
     }
     counted.load_ns += now_ns() - begin;
     if (code == NST_OK) {
@@ -269,6 +263,26 @@ void ExpertStore::fill(Lock &held, const Demand &demand) {
     if (waiting_ != 0) {
         changed_.notify_all();
     }
+}
+
+// Until an emulated storage has taken its time. False: the store ends.
+bool ExpertStore::pace(Lock &held, uint64_t done_ns) {
+    if (done_ns <= now_ns()) {
+        return true;
+    }
+    if (done_ns > now_ns() + kLateWakeNs) {
+        const std::chrono::nanoseconds until(done_ns - kLateWakeNs);
+        if (pace_.wait_until(held, std::chrono::steady_clock::time_point(until),
+                             [this] { return stop_; })) {
+            return false;
+        }
+    }
+    held.unlock();
+    while (now_ns() < done_ns) {
+        std::this_thread::yield();
+    }
+    held.lock();
+    return true;
 }
 
 void ExpertStore::fail(uint32_t slot, const nst_error &error) {

@@ -121,6 +121,7 @@ class ExpertStore {
     bool next(Demand *out);
     int take_slot(uint32_t key, nst_expert_purpose purpose, uint32_t *slot);
     void fill(Lock &lock, const Demand &demand);
+    bool pace(Lock &held, uint64_t done_ns);
     void fail(uint32_t slot, const nst_error &error);
     void unblock();
     void enqueue_ahead(uint32_t layer, uint32_t expert, uint32_t first_slice, uint32_t slices);
