@@ -2,24 +2,30 @@
 
 The early alignment of M2R2 (arXiv:2502.02040) for experts: the stream changes slowly from layer to
 layer, so a later router's scores are nearly known from the input of an earlier layer's experts, and
-what is left of the difference is fitted by ridge regression on recorded inputs.
+what is left of the difference is fitted by ridge regression on recorded inputs. Scores of experts
+that nobody would choose do not matter: from there on the choice itself is made likely.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nestling.errors import ModelError
 from nestling.experts.index import Predictor
 from nestling.experts.layer import ExpertFeedForward
 from nestling.experts.routing import Router, Routing
 
-RIDGE = 1e-2
+RIDGE = 1e-3
 """Penalty on the correction, in units of the mean square of the inputs."""
+
+_ROUNDS, _STEPS = 5, 20
+_HELD_OUT = 5  # one token in so many, the last ones, says what is best
 
 
 def fit_predictors(
@@ -52,7 +58,9 @@ def fit_predictors(
             )
         hidden, scores = torch.cat(inputs), torch.cat(wanted)
         router = _router_ahead(layers[second], hidden.shape[1])
-        found.append(_fit(number, hidden.double(), scores.double(), router.double(), ridge))
+        fitted = _fit(number, hidden.double(), scores.double(), router.double(), ridge)
+        chosen = torch.cat([call.chosen for call in calls if call.layer == second])
+        found.append(_sharpen(fitted, hidden, chosen))
     return [*found, None] if layers else []
 
 
@@ -64,9 +72,46 @@ def agreement(predictor: Predictor, hidden: Tensor, chosen: Tensor) -> float:
         hidden: (tokens, dim), input of the layer's experts.
         chosen: int64 (tokens, top_k), what the predicted layer then chose.
     """
-    guess = hidden @ predictor.weight.t() + predictor.bias
+    guess = F.linear(hidden, predictor.weight, predictor.bias)
     best = guess.topk(chosen.shape[1], dim=1).indices
     return float((chosen[:, :, None] == best[:, None]).any(dim=2).float().mean())
+
+
+def _sharpen(predictor: Predictor, hidden: Tensor, chosen: Tensor) -> Predictor:
+    """Go on from a regression towards the chosen experts, and keep what is best for unseen tokens.
+
+    Args:
+        predictor: fitted on all tokens.
+        hidden: (tokens, dim).
+        chosen: int64 (tokens, top_k).
+    """
+    held_out = len(hidden) // _HELD_OUT
+    if not held_out:
+        return predictor
+    (x, unseen), (wanted, judge) = (
+        torch.split(tensor, [len(hidden) - held_out, held_out]) for tensor in (hidden, chosen)
+    )
+    weight = predictor.weight.clone().requires_grad_()
+    bias = predictor.bias.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=_STEPS, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        likelihood = torch.log_softmax(F.linear(x, weight, bias), dim=1).gather(1, wanted).mean()
+        (-likelihood).backward()  # type: ignore[no-untyped-call]
+        return -float(likelihood.detach())
+
+    best = agreement(predictor, unseen, judge)
+    for _ in range(_ROUNDS):
+        with torch.enable_grad():
+            optimizer.step(loss)  # type: ignore[no-untyped-call]
+        tried = replace(predictor, weight=weight.detach().clone(), bias=bias.detach().clone())
+        found = agreement(tried, unseen, judge)
+        if found > best:
+            best, predictor = found, tried
+    return predictor
 
 
 def _router_ahead(layer: ExpertFeedForward, dim: int) -> Tensor:
