@@ -85,7 +85,7 @@ uint64_t nst_expert_layer_slice_bytes(const nst_expert_layer *layer, uint32_t sl
             continue;
         }
         if (slice == 0) {
-            end = aligned_array(end) + weights / layer->group * 2;
+            end = aligned_array(end) + (uint64_t)layer->hidden * (layer->dim / layer->group) * 2;
         }
         end = aligned_array(end) + weights / 2;
     }
@@ -237,7 +237,7 @@ static int check_slices(const nst_expert_index *index,
             }
         }
     }
-    largest = (largest + NST_EXPERT_ALIGNMENT - 1) / NST_EXPERT_ALIGNMENT * NST_EXPERT_ALIGNMENT;
+    largest = (largest + NST_EXPERT_ALIGNMENT - 1) & ~(uint64_t)(NST_EXPERT_ALIGNMENT - 1);
     if (largest != index->slot_bytes) {
         return refuse(err, NST_E_CORRUPT, largest, index->slot_bytes,
                       NST_TEXT("the size of a slot is not that of the largest slice"));

@@ -373,7 +373,8 @@ static void find_arrays(const nst_expert_layer *layer, const void *high, const v
         if (layer->group == 0) {
             p->weights = (const float *)(const void *)take(&highs, weights * sizeof(float));
         } else {
-            p->halves = take(&highs, weights / layer->group * sizeof(uint16_t));
+            p->halves =
+                take(&highs, (uint64_t)p->rows * (p->columns / p->group) * sizeof(uint16_t));
             p->high = take(&highs, weights / 2);
             p->low = take(&lows, weights / 2);
         }
@@ -396,16 +397,18 @@ typedef struct workplace {
 
 static uint64_t share_out(const nst_expert_layer *layer, uint32_t block, void *scratch,
                           workplace *out) {
-    const uint64_t widest = layer->hidden > layer->dim ? layer->hidden : layer->dim;
+    const uint32_t widest = layer->hidden > layer->dim ? layer->hidden : layer->dim;
     const uint64_t hidden = (uint64_t)block * layer->hidden;
     taker memory = {scratch, 0};
     out->gate = (float *)(uintptr_t)take(&memory, hidden * sizeof(float));
     out->hidden = (float *)(uintptr_t)take(&memory, hidden * sizeof(float));
     if (layer->group != 0) {
         out->q = (int16_t *)(uintptr_t)take(&memory, hidden * sizeof(int16_t));
-        out->scales = (float *)(uintptr_t)take(&memory, hidden / layer->group * sizeof(float));
-        out->row = (int16_t *)(uintptr_t)take(&memory, widest * sizeof(int16_t));
-        out->row_scales = (float *)(uintptr_t)take(&memory, widest / layer->group * sizeof(float));
+        out->scales = (float *)(uintptr_t)take(
+            &memory, (uint64_t)block * (layer->hidden / layer->group) * sizeof(float));
+        out->row = (int16_t *)(uintptr_t)take(&memory, (uint64_t)widest * sizeof(int16_t));
+        out->row_scales =
+            (float *)(uintptr_t)take(&memory, (uint64_t)(widest / layer->group) * sizeof(float));
     }
     return memory.used;
 }
