@@ -145,7 +145,7 @@ class Chat:
             self._console.print("[dim](ended; /go goes on)[/]")
 
     def _go(self, _: str) -> None:
-        if self._turn.phase is None:
+        if self._turn.phase != "thinking":
             self._turn.again()
         self._show(self._turn.resume())
 

@@ -45,7 +45,8 @@ class LiveText:
 
         self._styles = path_styles(paths)
         self._counts = dict.fromkeys(paths, 0)
-        self._body = Text(before, style="dim")
+        self._body = Text()
+        self._body.append(before, style="dim")
         self._begin = time.perf_counter()
         self._live = Live(console=console, refresh_per_second=12, vertical_overflow="visible")
 
