@@ -2,13 +2,18 @@
 
 It learned from the same text as `nestling.recipes.language`, Python's manual and library, with the
 same tokenizer. Beside this file: `supernet.pt` in half precision, and the log of the runs that made
-it, `train.jsonl`. `scripts/train_experts.py` makes them anew. (There were two: the first asked
-neighbours for equal probabilities, which routers gave by making all of them equal; what it had
-learned of the text was kept, and routers and routed experts began anew in the second, `--start`.)
+it, `train.jsonl`. `scripts/train_experts.py` makes them anew, in four runs, each from the weights
+of the last (`--start`):
 
-Each of the four layers has 32 experts, of which a token takes two, beside a shared one that all
-take. Experts hold four fifths of the weights: what is always needed is small, what is needed now
-and then is not.
+1. A decoder with a shared expert, by an older loss (neighbours' probabilities were to be alike, and
+   became all equal): the shared expert learned everything.
+2. Upcycled: parts of the shared expert became the routed ones, which carry each layer alone.
+3. `--balance 0.1`: after it all experts are used, but few of them twice in a row.
+4. `--balance 0.03 --lasting 0.1`: neighbours share six of ten experts again, and about half of the
+   experts of a layer do nearly all of its work.
+
+Each of the four layers has 32 experts, of which a token takes two. They hold nine tenths of the
+weights: what is always needed is small, what is needed now and then is not.
 """
 
 from __future__ import annotations
