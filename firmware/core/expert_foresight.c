@@ -24,8 +24,8 @@
 #define LOG_DISCOUNT -0.5108256f
 
 /* Hits that LRU, or ours again, must be ahead of the other to be followed, and what remains of the
- * lead after a visit. LRU's margin is small: in doubt it does no harm. */
-#define LRU_LEAD_HITS 1.0f
+ * lead after a visit. LRU's margin is the smaller: in doubt it does no harm. */
+#define LRU_LEAD_HITS 4.0f
 #define OUR_LEAD_HITS 8.0f
 #define LEAD_KEPT 0.9995f
 
