@@ -8,7 +8,11 @@ from cli.calls import call
 
 from nestling import __version__
 
-COMMANDS = ["demo", "train", "export", "inspect", "run", "bench", "verify", "keygen", "sign"]
+COMMANDS = [
+    *("demo", "demo-devices", "demo-experts", "demo-lm", "demo-targets", "train", "nest"),
+    *("export", "export-decoder", "inspect", "split", "run", "generate", "chat", "bench"),
+    *("verify", "keygen", "sign", "targets", "devices", "push", "simulate", "compile-plan"),
+]
 
 
 def test_every_command_is_listed_and_explains_itself() -> None:
