@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runtime.expert_cases import TOKENS, Case
+from runtime.expert_samples import Floats
 from runtime.tiny_bundle import Artifacts, artifacts, tiny_builder
 from runtime.tiny_model import INPUT_UNITS, Image, TinyNet
 
@@ -66,3 +68,27 @@ def session(model: Model) -> Iterator[Session]:
 def image() -> Image:
     """Some input, (1, 16) f32."""
     return np.random.default_rng(7).standard_normal((1, INPUT_UNITS)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def expert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("experts")
+
+
+@pytest.fixture(scope="session")
+def floats(expert_folder: Path) -> Case:
+    """Experts in f32."""
+    return Case(expert_folder, 0)
+
+
+@pytest.fixture(scope="session")
+def nibbles(expert_folder: Path) -> Case:
+    """Experts whose bits nest. Tests that change the file copy it first."""
+    return Case(expert_folder, 16)
+
+
+@pytest.fixture(scope="session")
+def wanted(nibbles: Case) -> dict[tuple[int, int], Floats]:
+    """The answers of a model that never forgets."""
+    with nestling_runtime.open(nibbles.path, threads=1) as model, model.session() as session:
+        return {(t, s): nibbles.run(session, t, s) for t in TOKENS for s in range(3)}

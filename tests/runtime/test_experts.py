@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,104 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runtime.expert_bundle import expected, expert_builder
-from runtime.expert_samples import ExpertLayer, Floats, sections
+from runtime.expert_bundle import expected
+from runtime.expert_cases import TOKENS, Case, close, experts_of, parts_of
+from runtime.expert_samples import Floats
 
 import nestling_runtime
 from nestling_runtime import (
     BudgetError,
-    Bundle,
-    BundleError,
     EngineError,
     Model,
     Session,
     expert_abi,
 )
 from nestling_runtime.experts import ModelExperts
-
-TOKENS = (1, 6)
-
-
-def make_layers(group: int) -> list[ExpertLayer]:
-    """Two layers of different sizes; the first predicts the second."""
-    layers = [
-        ExpertLayer(dim=32, hidden=48, experts=6, group=group, seed=1, predicted_layer=1),
-        ExpertLayer(
-            dim=32,
-            hidden=64,
-            experts=8,
-            top_k=3,
-            group=group,
-            seed=2,
-            gated=False,
-            activation="gelu",
-            biases=True,
-            renormalise=True,
-        ),
-    ]
-    random = np.random.default_rng(3)
-    layers[0].predictor = (
-        random.standard_normal((8, 32)).astype(np.float32),
-        random.standard_normal(8).astype(np.float32),
-    )
-    return layers
-
-
-class Case:
-    """A bundle and what it computes."""
-
-    def __init__(self, folder: Path, group: int) -> None:
-        self.layers = make_layers(group)
-        self.path = folder / f"experts{group}.nest"
-        expert_builder(self.layers, TOKENS).write(self.path)
-
-    def inputs(self, tokens: int, seed: int = 0) -> dict[str, Floats]:
-        """Random input and scores of one run."""
-        random = np.random.default_rng((tokens, seed))
-        return {
-            f"x.t{tokens}": random.standard_normal((tokens, 32)).astype(np.float32),
-            **{
-                f"scores{n}.t{tokens}": 3
-                * random.standard_normal((tokens, layer.experts)).astype(np.float32)
-                for n, layer in enumerate(self.layers)
-            },
-        }
-
-    def run(self, session: Session, tokens: int, seed: int = 0) -> Floats:
-        """One run through all layers, (tokens, 32)."""
-        session.select(f"t{tokens}")
-        return session.run(**self.inputs(tokens, seed))[f"y1.t{tokens}"]
-
-    def expected(self, tokens: int, seed: int = 0, bits: int = 8) -> Floats:
-        """The same in numpy."""
-        return expected(self.layers, *_parts(self.inputs(tokens, seed)), bits)
-
-
-def close(got: Floats, wanted: Floats) -> None:
-    """Equal but for rounding, and for single steps of the activations' grid."""
-    off = np.abs(got - wanted) / np.abs(wanted).max()
-    assert np.median(off) < 1e-6
-    assert off.max() < 5e-3
-
-
-def experts_of(model: Model) -> ModelExperts:
-    assert model.experts is not None
-    return model.experts
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("experts")
-
-
-@pytest.fixture(scope="module")
-def floats(folder: Path) -> Case:
-    return Case(folder, 0)
-
-
-@pytest.fixture(scope="module")
-def nibbles(folder: Path) -> Case:
-    return Case(folder, 16)
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +80,6 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
         "order": draw(st.sampled_from(expert_abi.ORDERS)),
         "storage_latency_us": draw(st.sampled_from((0, 20))),
     }
-
-
-@pytest.fixture(scope="module")
-def wanted(nibbles: Case) -> dict[tuple[int, int], Floats]:
-    """The answers of a model that never forgets."""
-    with nestling_runtime.open(nibbles.path, threads=1) as model, model.session() as session:
-        return {(t, s): nibbles.run(session, t, s) for t in TOKENS for s in range(3)}
 
 
 @settings(
@@ -365,17 +272,12 @@ def test_a_right_prediction_is_read_before_it_is_asked_for(nibbles: Case, model:
     with model.session() as session:
         session.select("t1")
         got = session.run(**inputs)["y1.t1"]
-    close(got, expected(nibbles.layers, *_parts(inputs)))
+    close(got, expected(nibbles.layers, *parts_of(inputs)))
     counted = experts.statistics()
     assert asked == [0, 0]
     assert counted.prefetch_used == counted.hits == 2 * 3
     assert counted.loads == 2 * (3 + 2)  # nothing was read in vain
     experts.configure()
-
-
-def _parts(inputs: dict[str, Floats]) -> tuple[Floats, list[Floats]]:
-    x, *scores = inputs.values()
-    return x, scores
 
 
 def test_everything_can_be_read_at_once(nibbles: Case, model: Model) -> None:
@@ -455,136 +357,6 @@ def test_options_are_checked_and_the_old_ones_stay(nibbles: Case, model: Model) 
     with model.session() as session:
         close(nibbles.run(session, 1), nibbles.expected(1))
     experts.configure()
-
-
-# ---- storage that fails ----
-
-
-def place_of(path: Path, section: str) -> tuple[int, int]:
-    """Where a section lies in its file."""
-    with Bundle.open(path) as bundle:
-        found = next(part for part in bundle.sections if part.name == section)
-        return found.offset_bytes, found.size_bytes
-
-
-@pytest.fixture
-def copy(nibbles: Case, tmp_path: Path) -> Path:
-    path = tmp_path / "copy.nest"
-    path.write_bytes(nibbles.path.read_bytes())
-    return path
-
-
-def scores_for(experts: Sequence[int]) -> Floats:
-    """Scores by which layer 0 chooses these two."""
-    scores = np.full((1, 6), -5.0, np.float32)
-    scores[0, list(experts)] = 1.0, 0.5
-    return scores
-
-
-def test_a_wrong_checksum_stops_the_run_that_needs_it(nibbles: Case, copy: Path) -> None:
-    start, _ = place_of(copy, "experts.0")
-    with nestling_runtime.open(copy, threads=1) as model, model.session() as one:
-        with copy.open("r+b") as file:  # expert 0 of layer 0
-            file.seek(start + 100)
-            byte = file.read(1)[0]
-            file.seek(start + 100)
-            file.write(bytes([byte ^ 1]))
-        one.select("t1")
-        bad = {**nibbles.inputs(1), "scores0.t1": scores_for((0, 1))}
-        good = {**nibbles.inputs(1), "scores0.t1": scores_for((2, 3))}
-        with pytest.raises(BundleError, match="expert 0 of layer 0: its bytes are not") as error:
-            one.run(**bad)
-        assert error.value.section == "experts.0"
-        assert error.value.stage == "layer0.t1"
-        with model.session() as other:
-            other.select("t1")
-            close(
-                other.run(**good)["y0.t1"],
-                nibbles.layers[0].forward(good["x.t1"], good["scores0.t1"]),
-            )
-        assert experts_of(model).statistics().failed_loads == 1
-        with pytest.raises(BundleError, match="expert 0 of layer 0"):
-            one.run(**bad)
-        with copy.open("r+b") as file:  # mended: the next run finds it
-            file.seek(start + 100)
-            file.write(bytes([byte]))
-        close(one.run(**bad)["y0.t1"], nibbles.layers[0].forward(bad["x.t1"], bad["scores0.t1"]))
-
-
-def test_a_file_that_is_cut_stops_the_runs_that_need_it(nibbles: Case, copy: Path) -> None:
-    start, _ = place_of(copy, "experts.1")
-    with nestling_runtime.open(copy, threads=1) as model, model.session() as session:
-        session.select("t1")
-        good = {**nibbles.inputs(1), "scores0.t1": scores_for((0, 1))}
-        resident = session.run(**good)
-        os.truncate(copy, start + 100)
-        again = session.run(**good)  # all of it is in memory
-        np.testing.assert_array_equal(again["y1.t1"], resident["y1.t1"])
-        with pytest.raises(BundleError, match=r"expert 2 of layer 0: .* was cut") as error:
-            session.run(**{**good, "scores0.t1": scores_for((2, 3))})
-        assert error.value.section == "experts.1"
-        np.testing.assert_array_equal(session.run(**good)["y1.t1"], resident["y1.t1"])
-        # Half of each is still there.
-        experts_of(model).configure(on_miss="low_bits", predictor="none")
-        four = session.run(**{**good, "scores0.t1": scores_for((2, 3))})["y0.t1"]
-        close(four, nibbles.layers[0].forward(good["x.t1"], scores_for((2, 3)), bits=4))
-
-
-def test_a_removed_file_goes_on(nibbles: Case, copy: Path) -> None:
-    with nestling_runtime.open(copy, threads=1) as model, model.session() as session:
-        copy.unlink()
-        close(nibbles.run(session, 6), nibbles.expected(6))
-
-
-def test_a_slow_disk_stops_the_run_in_time_and_says_what_to_do(
-    nibbles: Case, model: Model, wanted: dict[tuple[int, int], Floats]
-) -> None:
-    experts = experts_of(model)
-    experts.configure(storage_latency_us=5_000_000, timeout_us=1000, predictor="none")
-    with model.session() as session:
-        with pytest.raises(BundleError, match="not read in time; allow a longer") as error:
-            nibbles.run(session, 1)
-        assert error.value.stage == "layer0.t1"
-        assert experts.statistics().timeouts == 1
-        experts.configure()
-        np.testing.assert_array_equal(nibbles.run(session, 1), wanted[1, 0])
-
-
-def test_bytes_in_memory_are_experts_too(
-    nibbles: Case, wanted: dict[tuple[int, int], Floats]
-) -> None:
-    data = nibbles.path.read_bytes()
-    with nestling_runtime.open(data, threads=1) as model, model.session() as session:
-        np.testing.assert_array_equal(nibbles.run(session, 6), wanted[6, 0])
-
-
-def test_a_damaged_index_is_refused_when_the_bundle_is_opened(
-    nibbles: Case, copy: Path, tmp_path: Path
-) -> None:
-    start, _ = place_of(copy, "experts")
-    with copy.open("r+b") as file:
-        file.seek(start + 70)
-        file.write(b"\xff")
-    with pytest.raises(BundleError, match="not those that were written") as error:
-        nestling_runtime.open(copy)
-    assert error.value.section == "experts"
-    # A writer who lies: hashes are right, the index is not.
-    parts = sections(nibbles.layers)
-    parts["experts"] = parts["experts"][:64] + b"\0\0\0\0" + parts["experts"][68:]
-    path = tmp_path / "lies.nest"
-    expert_builder(nibbles.layers, (1,), parts).write(path)
-    with pytest.raises(BundleError, match="layer 0: its sizes are 0"):
-        nestling_runtime.open(path)
-
-
-def test_a_stage_that_fits_no_layer_is_refused(nibbles: Case, tmp_path: Path) -> None:
-    path = tmp_path / "other.nest"
-    expert_builder(nibbles.layers, (1,), sections([ExpertLayer(dim=16), ExpertLayer()])).write(path)
-    with nestling_runtime.open(path, threads=1) as model, model.session() as session:
-        session.select("t1")
-        with pytest.raises(BundleError, match="differ in their sizes") as error:
-            session.run(**nibbles.inputs(1))
-        assert error.value.stage == "layer0.t1"
 
 
 def test_sessions_share_the_experts(
