@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from runtime.expert_bundle import expert_builder
-from runtime.test_experts import make_layers
+from runtime.expert_cases import make_layers
 
 from nestling_runtime import native
 
