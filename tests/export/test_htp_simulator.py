@@ -82,3 +82,11 @@ def test_a_path_runs_on_the_simulator_and_on_both(tmp_path: Path) -> None:
     stages = json.loads(line.removeprefix("stages "))
     assert {name.endswith(TARGET) for name in stages} == {True, False}
     assert np.abs(np.load(tmp_path / "outputs.npy") - expected).max() <= limit
+
+    # The command line finds the libraries by itself.
+    command = [Path(sys.executable).with_name("nestling"), "run", bundle, "--place", TARGET]
+    done = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shown = json.loads(done.stdout[done.stdout.index("{\n") :])
+    assert shown["fallbacks"] == []
+    assert list(shown["targets"]) == [TARGET]

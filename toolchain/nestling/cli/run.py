@@ -92,7 +92,11 @@ def command(
     if bundle is None:
         raise click.UsageError("name a BUNDLE, or a --device that has one")
     import nestling_runtime
+    from nestling.targets.registry import prepare_process
+    from nestling_runtime.bundle import Bundle
 
+    with Bundle.open(bundle) as described:
+        prepare_process(described.targets)
     with (
         nestling_runtime.open(bundle, threads=threads, budget_bytes=budget) as model,
         model.session() as session,

@@ -95,6 +95,8 @@ class TargetDescription:
         requirements: what it needs from outside.
         extra: the pip extra that brings the packages, `nestling[<extra>]`; `None`: nothing extra.
         options: choices it leaves open.
+        prepare: `module:function`, called without arguments before a process of the toolchain loads
+            its programs, to bring in libraries that the backend must find; `None`: nothing to do.
     """
 
     name: str
@@ -107,6 +109,7 @@ class TargetDescription:
     requirements: tuple[Requirement, ...] = ()
     extra: str | None = None
     options: tuple[Option, ...] = ()
+    prepare: str | None = None
 
     def missing(self, purpose: Literal["export", "run"] = "export") -> list[Requirement]:
         """What is not here; for `"run"` also what exporting needs."""

@@ -11,6 +11,8 @@ Ours are announced the same way, by the list below.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
@@ -85,6 +87,21 @@ def get_target(name: str) -> Target:
     description.require("export")
     target: Target = EntryPoint(name, description.implementation, GROUP).load()(description)
     return target
+
+
+def prepare_process(names: Iterable[str]) -> None:
+    """Bring in what backends of these targets must find, before programs for them are loaded.
+
+    What is not installed here is left out: the runtime then takes other stages, and says why.
+
+    Args:
+        names: targets of a bundle; those that nobody here knows are passed over.
+    """
+    wanted = (list_targets().get(name) for name in names)
+    for prepare in dict.fromkeys(target.prepare for target in wanted if target is not None):
+        if prepare is not None:
+            with contextlib.suppress(TargetError):
+                EntryPoint("prepare", prepare, GROUP).load()()
 
 
 def _add(found: dict[str, TargetDescription], point: EntryPoint) -> None:

@@ -24,6 +24,7 @@ TARGETS = tuple(
             Requirement("cc", kind="program", remedy="apt-get install gcc"),
         ),
         extra="qnn",
+        prepare="nestling.targets.qnn.host:load_libraries",
     )
     for chip, (title, version) in CHIPS.items()
 )

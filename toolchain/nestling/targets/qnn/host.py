@@ -39,8 +39,10 @@ def environment() -> dict[str, str]:
 
 
 @cache
-def load_compiler() -> None:
-    """Load the libraries into this process, where ExecuTorch's compiler then finds them by name.
+def load_libraries() -> None:
+    """Load the libraries into this process, where compiler or backend then find them by name.
+
+    A process may use one of the two.
 
     Raises:
         TargetError: see :func:`environment`.

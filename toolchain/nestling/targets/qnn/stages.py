@@ -49,7 +49,7 @@ class QnnTarget(DelegateTarget):
     def compile(self, job: StageJob) -> CompiledStage:
         """Quantise and compile one stage."""
         chip = QcomChipset[self.name.rpartition("-")[2].upper()]
-        host.load_compiler()
+        host.load_libraries()
         with quiet(), quiet_library():
             module = job.module
             if job.scheme in DTYPES:
