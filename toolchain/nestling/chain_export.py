@@ -79,12 +79,18 @@ def export_chain(
         for (layer, block), guess in zip(chain.experts.items(), guesses, strict=True)
     ]
     sections = encode_experts(layers, experts) if layers else {}
+    # Visits of a stage have its module: lowered once.
+    first_of = {id(piece.module): stage for stage, piece in reversed(chain.stages.items())}
     work = [
         Job(stage, piece.module, chain.example_inputs(stage))
         for stage, piece in chain.stages.items()
+        if first_of[id(piece.module)] == stage
     ]
     lowered = lower_all(work, processes=jobs, cache_dir=cache_dir, progress=progress)
-    programs = dict(zip(chain.stages, lowered, strict=True))
+    by_first = {job.name: program for job, program in zip(work, lowered, strict=True)}
+    programs = {
+        stage: by_first[first_of[id(piece.module)]] for stage, piece in chain.stages.items()
+    }
     builder = BundleBuilder(
         name=name or out_path.stem, scheme=chain.scheme.name, family=family, meta=meta
     )

@@ -14,6 +14,7 @@ from nestling.elastic.families.bert import ElasticBert
 from nestling.elastic.families.graph import ElasticGraph
 from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.families.mobilenet import ElasticMobileNet
+from nestling.elastic.families.recursive import RecursiveLlama
 from nestling.elastic.families.vit import ElasticViT
 from nestling.elastic.supernet import Supernet
 from nestling.errors import ModelError
@@ -34,6 +35,7 @@ _FAMILIES: dict[str, Callable[..., Supernet]] = {
     "graph": ElasticGraph,
     "llama": ElasticLlama,
     "mobilenet_v2": ElasticMobileNet,
+    "recursive_llama": RecursiveLlama,
     "vit": ElasticViT,
 }
 

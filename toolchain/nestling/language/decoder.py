@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from nestling.elastic import ElasticAttention, Subnet, Supernet
 from nestling.elastic.attention import rotate, split_heads
+from nestling.elastic.families.recursive_blocks import AttentionVisit
 from nestling.errors import PathError
 from nestling.language.scoring import AnyFeedForward, decoder_layers
 
@@ -99,6 +100,11 @@ class EagerDecoder:
         shape = (rows, self.capacity, first.units, first.head_dim)
         self.keys = [torch.zeros(shape) for _ in self._layers]
         self.values = [torch.zeros(shape) for _ in self._layers]
+        names = [attention.name for attention, _ in self._layers]
+        for index, (attention, _) in enumerate(self._layers):
+            if isinstance(attention, AttentionVisit) and attention.borrows:
+                source = names.index(attention.first_name)
+                self.keys[index], self.values[index] = self.keys[source], self.values[source]
         self.position = 0
         self.steering: dict[int, Tensor] = {}
         self._full = torch.tensor(supernet.space.full().levels)
@@ -227,6 +233,8 @@ class EagerDecoder:
     def _store(self, index: int, h: Tensor, on: Tensor | None = None) -> None:
         """Put keys and values of the tokens that are being computed into the cache."""
         attention = self._layers[index][0]
+        if isinstance(attention, AttentionVisit) and attention.borrows:
+            return
         first = self.position - h.shape[1]
         place = slice(first, self.position)
         k, v = (split_heads(part(h), attention.head_dim) for part in (attention.k, attention.v))

@@ -28,14 +28,16 @@ buffers. Inputs and outputs of a module are tensors of static shapes, the batch 
 example of a slot says which. A state slot belongs to the session and holds what was written last;
 its first content is zeros. With `append` a slot is rows that the engine adds to a state slot at the
 position of the session, as a cache of keys. Equal stages are lowered once, whatever their weights;
-weights are stored once however many stages hold them. The numbers of expert layers are given in
+weights are stored once however many stages hold them. A path that goes through the same stage
+several times names visits of it (`add_visit`): stages of the same program and weights, each with a
+position and slots of its own. The numbers of expert layers are given in
 the order in which their first stage is added, all stages of a layer share its experts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -196,6 +198,34 @@ class Chain:
         self.stages[name] = ChainStage(
             module, inputs, outputs, first, last, level, self.scheme.full_bits, macs
         )
+
+    def add_visit(
+        self, name: str, of: str, inputs: Iterable[str], outputs: Iterable[str], first: str
+    ) -> None:
+        """Add another visit of a stage: its program and weights, on other slots at another place.
+
+        Args:
+            name: unique.
+            of: the stage.
+            inputs: names of slots, of the shapes that the stage's own have.
+            outputs: as `inputs`.
+            first: position.
+
+        Raises:
+            ModelError: there is one of that name, or a stage, slot or position is not there, or a
+                slot has another shape.
+        """
+        _refuse_second(name, self.stages, "stage")
+        inputs, outputs = tuple(inputs), tuple(outputs)
+        _require((of,), self.stages, "stage", name)
+        _require((*inputs, *outputs), self.slots, "slot", name)
+        _require((first,), self.positions, "position", name)
+        stage = self.stages[of]
+        taken = [self.slots[slot].example for slot in (*inputs, *outputs)]
+        own = [self.slots[slot].example for slot in (*stage.inputs, *stage.outputs)]
+        if [(t.dtype, t.shape) for t in taken] != [(t.dtype, t.shape) for t in own]:
+            raise ModelError(f"{name} has not the slots of the stage that it visits", actual=of)
+        self.stages[name] = replace(stage, inputs=inputs, outputs=outputs, first=first, last=first)
 
     def add_expert_stage(
         self,

@@ -9,12 +9,17 @@ its name says which::
     full.all4        4 tokens with all their logits
     full.from2.t64   the same from layer 2 on, behind an exit that has kept its streams
     tiny.fill        also fills the caches of the layers that it leaves out (PROPAGATE)
+
+A block that is visited again (`nestling.elastic.families.recursive`) has a stage for each visit.
+Those that do the same have one program and the same weights, and differ in their places and caches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -22,6 +27,7 @@ from torch import nn
 from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.llama import DecoderHead, DecoderStem, ElasticLlama
+from nestling.elastic.families.recursive_blocks import AttentionVisit, Visit
 from nestling.elastic.subnet import Subnet
 from nestling.errors import ModelError
 from nestling.experts.layer import ExpertFeedForward
@@ -29,6 +35,7 @@ from nestling.partition.chain import Chain
 from nestling.partition.cut import block_stage, plain_supernet
 from nestling.partition.decoder_modules import (
     AttentionStage,
+    BorrowingAttentionStage,
     EmbedStage,
     KeepStage,
     KeyValueStage,
@@ -150,6 +157,8 @@ class _Cutter:
         self.dim = stem.embedding.embedding_dim
         self.head_dim = self.cos.shape[1]
         self.exits = self._find_exits()
+        # (first visit's block, kind of stage, tokens, whether it borrows) -> name of the stage
+        self.visited: dict[tuple[str, str, int, bool], str] = {}
 
     def cut(self) -> DecoderCut:
         """Return everything."""
@@ -206,7 +215,12 @@ class _Cutter:
         self.out.add_slot("position", torch.zeros(1, dtype=torch.int64), "input")
 
     def _attention(self) -> list[ElasticAttention]:
-        return [block for block in self.blocks if isinstance(block, ElasticAttention)]
+        """Attention blocks that have a cache."""
+        return [
+            block
+            for block in self.blocks
+            if isinstance(block, ElasticAttention) and not _borrows(block)
+        ]
 
     def _add_slots(self, tokens: int) -> None:
         add, end = self.out.add_slot, _size(tokens)
@@ -251,35 +265,65 @@ class _Cutter:
             self.out.add_stage(f"head{end}", head, stream[:1], (f"logits{end}",), "head")
 
     def _add_block(self, block: ElasticBlock, tokens: int) -> None:
-        end = _size(tokens)
-        stream, rotary = f"x{end}", (f"cos{end}", f"sin{end}")
         for level in range(1, len(block.widths) + 1):
-            name = f"{block.name}.w{level}{end}"
             if isinstance(block, ElasticAttention):
-                caches = tuple(f"{block.name}.{kind}" for kind in ("keys", "values"))
-                rows = tuple(f"{cache}.t{tokens}" for cache in caches)
-                attention = AttentionStage(block, level)
-                inputs = (stream, *rotary, "position", *caches)
-                self.out.add_stage(
-                    name, attention, inputs, (stream, *rows), block.name, level=level
-                )
-                if level == 1 and self.exits and block.skippable:
-                    fill = KeyValueStage(block)
-                    inputs = (stream, *rotary)
-                    self.out.add_stage(f"{block.name}.fill{end}", fill, inputs, rows, block.name)
+                self._add_attention(block, level, tokens)
             elif isinstance(block, ExpertFeedForward):
+                name, stream = f"{block.name}.w{level}{_size(tokens)}", f"x{_size(tokens)}"
                 self.out.add_expert_stage(name, block, stream, block.name, level=level)
             else:
-                stage = block_stage(block, level)
-                self.out.add_stage(name, stage, (stream,), (stream,), block.name, level=level)
+                make = functools.partial(block_stage, block, level)
+                stream = f"x{_size(tokens)}"
+                self._add_stage(block, level, f"w{level}", tokens, make, (stream,), (stream,))
+
+    def _add_attention(self, block: ElasticAttention, level: int, tokens: int) -> None:
+        stream, *rotary = (f"{name}{_size(tokens)}" for name in ("x", "cos", "sin"))
+        make: Callable[[], nn.Module] = functools.partial(AttentionStage, block, level)
+        owner, rows = block.name, tuple(self._rows(block, tokens))
+        if _borrows(block):
+            make = functools.partial(BorrowingAttentionStage, block, level, tokens)
+            owner, rows = block.first_name, ()
+        inputs = (stream, *rotary, "position", f"{owner}.keys", f"{owner}.values")
+        self._add_stage(block, level, f"w{level}", tokens, make, inputs, (stream, *rows))
+        if level == 1 and self.exits and block.skippable and rows:
+            make = functools.partial(KeyValueStage, block)
+            self._add_stage(block, level, "fill", tokens, make, (stream, *rotary), rows)
+
+    def _add_stage(
+        self,
+        block: ElasticBlock,
+        level: int,
+        kind: str,
+        tokens: int,
+        make: Callable[[], nn.Module],
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+    ) -> None:
+        """Add a stage of a block; of all visits that do the same, the first one is made."""
+        name, key = f"{block.name}.{kind}{_size(tokens)}", None
+        if isinstance(block, Visit):
+            key = (block.first_name, kind, tokens, _borrows(block))
+        made = None if key is None else self.visited.setdefault(key, name)
+        if made is None or made == name:
+            self.out.add_stage(name, make(), inputs, outputs, block.name, level=level)
+        else:
+            self.out.add_visit(name, made, inputs, outputs, block.name)
+
+    def _rows(self, block: ElasticAttention, tokens: int) -> list[str]:
+        """Names of the slots that a block's new rows go into."""
+        return [f"{block.name}.{kind}.t{tokens}" for kind in ("keys", "values")]
 
     def _add_paths(self, name: str, subnet: Subnet) -> None:
-        depth = self._exit_depth(subnet)
+        used = zip(self.blocks, subnet.levels, strict=True)
+        skipped = [block for block, level in used if not level]
+        fills = self._exit_depth(subnet) is not None and any(
+            block in skipped for block in self._attention()
+        )
         for tokens in self.out.shape.sizes:
             for start in (None, *self.exits):
                 if start is not None and not self._passes(subnet, start):
                     continue
-                for fill in (False, True) if depth is not None and start is None else (False,):
+                for fill in (False, True) if fills and start is None else (False,):
                     self._add_path(name, subnet, tokens, start, fill)
 
     def _passes(self, subnet: Subnet, point: _Exit) -> bool:
@@ -296,7 +340,7 @@ class _Cutter:
         for block, level in list(zip(self.blocks, subnet.levels, strict=True))[first:]:
             if level:
                 stages.append(f"{block.name}.w{level}{end}")
-            elif fill and isinstance(block, ElasticAttention):
+            elif fill and isinstance(block, ElasticAttention) and not _borrows(block):
                 stages.append(f"{block.name}.fill{end}")
         depth = self._exit_depth(subnet)
         if any(e.depth == depth and e.levels == subnet.levels[: len(e.levels)] for e in self.exits):
@@ -312,6 +356,11 @@ class _Cutter:
         self.out.add_path(f"{name}.t{tokens}", taken, parameters)
         if tokens == self.out.shape.verify:
             self.out.add_path(f"{name}.all{tokens}", (*stages, f"head{end}"), parameters)
+
+
+def _borrows(block: ElasticBlock) -> TypeGuard[AttentionVisit]:
+    """Whether a block attends to the cache of another one."""
+    return isinstance(block, AttentionVisit) and block.borrows
 
 
 def _size(tokens: int) -> str:

@@ -152,22 +152,71 @@ class AttentionStage(KeyValueStage):
         """Run it."""
         h = self.norm(x)
         new_keys, new_values = self.project(h, cos, sin)
+        y = self.attend(x, h, (cos, sin), position, (new_keys, new_values), (keys, values))
+        return y, new_keys, new_values
+
+    def attend(
+        self,
+        x: Tensor,
+        h: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        position: Tensor,
+        new: tuple[Tensor, Tensor],
+        cached: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Return the stream `x` with the attention of its normed self `h` added.
+
+        Args:
+            x: (1, tokens, dim).
+            h: as `x`.
+            rotary: as `RotaryRows` returns.
+            position: int64 (1,).
+            new: rows of keys and values of the new tokens.
+            cached: rows of all tokens, of which those before `position` count.
+        """
         y = x
         for first, project, out in zip(self.first_groups, self.q, self.o, strict=True):
             q = split_heads(project(h), self.head_dim)
             if self.q_norm is not None:
                 q = self.q_norm(q)
-            q = rotate(q, cos, sin).reshape(x.shape[1], -1)
+            q = rotate(q, *rotary).reshape(x.shape[1], -1)
             heads = attend(
                 q,
-                new_keys,
-                new_values,
-                keys,
-                values,
+                *new,
+                *cached,
                 position,
                 first,
                 self.queries_per_group,
                 self.head_dim,
             )
             y = y + out(heads.reshape(1, x.shape[1], -1))
-        return y, new_keys, new_values
+        return y
+
+
+class BorrowingAttentionStage(AttentionStage):
+    """`(stream, cos, sin, position, keys, values) -> stream`: attend to another block's cache.
+
+    That block has run for the same tokens before, in this run or in one that this one goes on
+    from, so rows of the new tokens are in the cache already.
+
+    Args:
+        block: as for `AttentionStage`.
+        level: as for `AttentionStage`.
+        tokens: tokens of one run.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, block: ElasticAttention, level: int, tokens: int) -> None:
+        super().__init__(block, level)
+        del self.k, self.v
+        self.k_norm = None
+        self.register_buffer("offsets", torch.arange(tokens), persistent=False)
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, cos: Tensor, sin: Tensor, position: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """Run it."""
+        rows = position + self.offsets
+        new = (F.embedding(rows, keys), F.embedding(rows, values))
+        return self.attend(x, self.norm(x), (cos, sin), position, new, (keys, values))
