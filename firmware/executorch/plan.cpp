@@ -71,8 +71,12 @@ void Plan::note_growth(const Tables &tables, const Stage &stage) {
                            [&](uint32_t slot) { return tables.slots[slot].append == state; });
     };
     for (const uint32_t slot : stage.inputs) {
-        if (tables.slots[slot].grows) {
-            states_.push_back({slot, !appends_to(slot)});
+        const bool by_row = !appends_to(slot);
+        // Rows of the run's tokens that an earlier stage of it appends are there.
+        const bool appended =
+            std::find(appended_.begin(), appended_.end(), slot) != appended_.end();
+        if (tables.slots[slot].grows && !(by_row && appended)) {
+            states_.push_back({slot, by_row});
         }
     }
     for (const uint32_t slot : stage.outputs) {
