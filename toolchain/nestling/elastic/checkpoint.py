@@ -15,6 +15,7 @@ from nestling.elastic.families.graph import ElasticGraph
 from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.families.mobilenet import ElasticMobileNet
 from nestling.elastic.families.recursive import RecursiveLlama
+from nestling.elastic.families.recursive_versatile import VersatileLlama
 from nestling.elastic.families.vit import ElasticViT
 from nestling.elastic.supernet import Supernet
 from nestling.errors import ModelError
@@ -36,6 +37,7 @@ _FAMILIES: dict[str, Callable[..., Supernet]] = {
     "llama": ElasticLlama,
     "mobilenet_v2": ElasticMobileNet,
     "recursive_llama": RecursiveLlama,
+    "versatile_llama": VersatileLlama,
     "vit": ElasticViT,
 }
 

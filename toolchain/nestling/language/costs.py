@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nestling.elastic import Subnet, Supernet
+from nestling.elastic.families.recursive_blocks import AttentionVisit
 from nestling.language.scoring import decoder_layers
 
 
@@ -22,7 +23,7 @@ class TokenCosts:
 
     Attributes:
         head: Of the head, once for every exit that is looked at.
-        propagate: Of the keys and values that one skipped layer is given.
+        propagate: Of the keys and values that one skipped layer is given, if it has a cache.
     """
 
     def __init__(self, supernet: Supernet, context: int = 128) -> None:
@@ -32,7 +33,9 @@ class TokenCosts:
         self.head = supernet.head.classifier.weight.numel()  # type: ignore[union-attr, operator]
         self.propagate = attention.k.weight.numel() + attention.v.weight.numel()
         heads = attention.q.weight.numel() + attention.o.weight.numel()
-        self._attention = heads + self.propagate + 2 * attention.q.out_features * context
+        own = [not (isinstance(a, AttentionVisit) and a.borrows) for a, _ in layers]
+        self._state = torch.tensor(own) * self.propagate
+        self._attention = heads + self._state + 2 * attention.q.out_features * context
         rows = []
         most = max(ffn.spec.levels for _, ffn in layers)
         for _, ffn in layers:
@@ -51,7 +54,7 @@ class TokenCosts:
 
     def state(self, levels: Tensor) -> Tensor:
         """Return what it costs to propagate state into the layers that paths skip: (...)."""
-        return (levels[..., 0::2] == 0).sum(dim=-1) * self.propagate
+        return ((levels[..., 0::2] == 0) * self._state).sum(dim=-1)
 
     def token(self, subnet: Subnet | Sequence[int]) -> int:
         """Return what one token on a path costs, its head included and its state propagated."""

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from nestling.elastic import ElasticAttention, ElasticFeedForward, Supernet
 from nestling.elastic.block import ElasticBlock
+from nestling.elastic.families.recursive_feed_forward import VersatileFeedForward
 from nestling.elastic.supernet import split_stem
 from nestling.errors import ModelError
 from nestling.experts.layer import ExpertFeedForward
 
-AnyFeedForward = ElasticFeedForward | ExpertFeedForward
+AnyFeedForward = ElasticFeedForward | ExpertFeedForward | VersatileFeedForward
 """Second block of a decoder's layer."""
 
 

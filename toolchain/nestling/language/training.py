@@ -39,6 +39,9 @@ from nestling.training.threads import torch_threads
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "train.jsonl"
 
+MoreLosses = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""Weighted losses by name, of tokens and targets, both int64 (windows, length)."""
+
 
 @dataclass(frozen=True)
 class LanguageTraining:
@@ -110,6 +113,7 @@ def train_language(
     resume: bool = False,
     evaluate: Callable[[Supernet], Mapping[str, float]] | None = None,
     evaluate_every: int = 0,
+    more_losses: MoreLosses | None = None,
 ) -> LanguageFit:
     """Train a decoder in place.
 
@@ -121,13 +125,14 @@ def train_language(
         resume: Go on from the checkpoint in `out_dir`, if there is one.
         evaluate: Gives figures for the log.
         evaluate_every: Steps between two of its calls; 0 calls it after the last step alone.
+        more_losses: Gives losses that are added to the others; their names must be new.
 
     Raises:
         TrainError: A text is shorter than a window, or the loss is no longer a number.
         ModelError: The supernet is not a decoder.
     """
     with torch_threads(config.threads):
-        run = _Run(supernet, texts, config, out_dir)
+        run = _Run(supernet, texts, config, out_dir, more_losses)
         return run.go(resume, evaluate, evaluate_every)
 
 
@@ -140,6 +145,7 @@ class _Run:
         texts: Mapping[Kind, Tensor],
         config: LanguageTraining,
         out_dir: Path | None,
+        more_losses: MoreLosses | None,
     ) -> None:
         for kind in KINDS:
             if len(texts[kind]) <= config.length:
@@ -152,6 +158,7 @@ class _Run:
         self.texts = texts
         self.config = config
         self.out_dir = out_dir
+        self.more_losses = more_losses
         layers = decoder_layers(supernet)
         self.core = sum(not block.skippable for pair in layers for block in pair)
         matrices = [p for p in supernet.blocks.parameters() if p.dim() == 2]
@@ -215,13 +222,15 @@ class _Run:
         batch = draw_windows(self.texts, config, generator)
         self.supernet.train()
         losses = self._losses(batch[:, :-1], batch[:, 1:], generator)
+        if self.more_losses is not None:
+            losses |= self.more_losses(batch[:, :-1], batch[:, 1:])
         weights = {
             "full": 1.0,
             "core": config.core_weight,
             "exit": config.exit_weight,
             "mixed": config.mixed_weight,
         }
-        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
         for optimizer, rate in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:

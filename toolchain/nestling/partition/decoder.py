@@ -28,6 +28,7 @@ from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.llama import DecoderHead, DecoderStem, ElasticLlama
 from nestling.elastic.families.recursive_blocks import AttentionVisit, Visit
+from nestling.elastic.families.recursive_feed_forward import VersatileFeedForward
 from nestling.elastic.subnet import Subnet
 from nestling.errors import ModelError
 from nestling.experts.layer import ExpertFeedForward
@@ -199,6 +200,9 @@ class _Cutter:
         for depth, layer in enumerate(self.layers, 1):
             for block in layer:
                 add(block.name, block.layer, not block.skippable)
+                if isinstance(block, VersatileFeedForward):
+                    for visit in range(2, block.visits + 1):
+                        add(f"{block.name}.visit{visit}", block.layer, False)
             if any(e.depth == depth for e in self.exits):
                 add(f"exit{depth}", layer[0].layer, False)
         add("take", last, False)
@@ -271,6 +275,8 @@ class _Cutter:
             elif isinstance(block, ExpertFeedForward):
                 name, stream = f"{block.name}.w{level}{_size(tokens)}", f"x{_size(tokens)}"
                 self.out.add_expert_stage(name, block, stream, block.name, level=level)
+            elif isinstance(block, VersatileFeedForward):
+                self._add_versatile(block, level, tokens)
             else:
                 make = functools.partial(block_stage, block, level)
                 stream = f"x{_size(tokens)}"
@@ -288,6 +294,32 @@ class _Cutter:
         if level == 1 and self.exits and block.skippable and rows:
             make = functools.partial(KeyValueStage, block)
             self._add_stage(block, level, "fill", tokens, make, (stream, *rotary), rows)
+
+    def _add_versatile(self, block: VersatileFeedForward, level: int, tokens: int) -> None:
+        """Add what a level has more than the ones below: slices, a width, or a further visit."""
+        end, stream = _size(tokens), f"x{_size(tokens)}"
+        visits, inner = block.visits_at(level)
+        name = f"{block.name}.w{inner}"
+        if isinstance(block.wide, ExpertFeedForward) and visits == 0:
+            wide = f"{block.name}.wide{end}"
+            self.out.add_expert_stage(wide, block.wide, stream, block.name)
+        elif visits == 1:
+            stage = block_stage(block.inner, inner)
+            self.out.add_stage(f"{name}{end}", stage, (stream,), (stream,), block.name, level=inner)
+        else:
+            place = f"{block.name}.visit{visits}"
+            again = f"{place}.w{inner}{end}"
+            self.out.add_visit(again, f"{name}{end}", (stream,), (stream,), place)
+
+    def _stages(self, block: ElasticBlock, level: int, tokens: int) -> list[str]:
+        """Names of the stages that compute a block at a level."""
+        if not isinstance(block, VersatileFeedForward):
+            return [f"{block.name}.w{level}{_size(tokens)}"]
+        visits, inner = block.visits_at(level)
+        if visits == 0:
+            return [f"{block.name}.wide{_size(tokens)}"]
+        further = [f"{block.name}.visit{visit}" for visit in range(2, visits + 1)]
+        return [f"{place}.w{inner}{_size(tokens)}" for place in (block.name, *further)]
 
     def _add_stage(
         self,
@@ -339,7 +371,7 @@ class _Cutter:
         stages = [f"stem{end}" if start is None else f"from{start.depth}{end}"]
         for block, level in list(zip(self.blocks, subnet.levels, strict=True))[first:]:
             if level:
-                stages.append(f"{block.name}.w{level}{end}")
+                stages.extend(self._stages(block, level, tokens))
             elif fill and isinstance(block, ElasticAttention) and not _borrows(block):
                 stages.append(f"{block.name}.fill{end}")
         depth = self._exit_depth(subnet)
