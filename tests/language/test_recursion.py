@@ -199,7 +199,7 @@ def test_the_router_learns_which_tokens_need_another_visit() -> None:
     net.requires_grad_(False)
     net.router.requires_grad_(True)
     losses = VisitLosses(net, VisitTraining(price=0.0, balance=0.0))
-    optimizer = torch.optim.Adam(net.router.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(net.router.parameters(), lr=0.03)
     for _ in range(60):
         optimizer.zero_grad()
         total = torch.stack(list(losses(tokens, targets).values())).sum()
@@ -230,7 +230,7 @@ def test_network_and_router_train_together(shares_state: bool) -> None:
         "code": torch.arange(49, -1, -1).repeat(4),
     }
     config = LanguageTraining(steps=12, windows=4, length=16, warmup=2, lr=0.01)
-    before = net.router.score.weight.clone()
+    before = net.router.output.weight.clone()
     tokens = torch.arange(16)[None]
 
     def loss(name: str) -> float:
@@ -241,7 +241,7 @@ def test_network_and_router_train_together(shares_state: bool) -> None:
     first = {name: loss(name) for name in net.space.named}
     train_language(net, texts, config, more_losses=VisitLosses(net, VisitTraining()))
     assert all(loss(name) < first[name] for name in net.space.named)
-    assert not torch.equal(net.router.score.weight, before)
+    assert not torch.equal(net.router.output.weight, before)
     copy.deepcopy(net)  # what the export does; nothing of a training step may be in the way
 
 

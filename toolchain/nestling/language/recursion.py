@@ -8,14 +8,17 @@ losses here are added to its own, and reach network and router::
 
     losses = VisitLosses(supernet, VisitTraining())
     train_language(supernet, texts, config, more_losses=losses)
-    policy = ChosenVisits(supernet.router)           # of eager paths supernet.visit_paths()
+    policy = ChosenVisits(supernet.router)           # in torch, of supernet.visit_paths()
+    policy = RouteChoice(**native_routes(supernet))  # in the runtime
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -104,6 +107,29 @@ class VisitLosses:
             "balance": config.balance * balance_loss(likely),
             "score_size": config.score_size * scores.logsumexp(dim=-1).square().mean(),
         }
+
+
+def native_routes(supernet: RecursiveLlama) -> dict[str, npt.NDArray[Any]]:
+    """Return the router as arguments of `nestling_runtime.RouteChoice`.
+
+    It is asked where a token comes to its second visit, and its routes are numbers of visits. What
+    the native policy calls loss is a score with its sign changed.
+    """
+    _, count = supernet.shared
+    full = [block.spec.levels for block in supernet.chain[-count * (supernet.visits - 1) :]]
+    levels = np.zeros((supernet.visits, len(full) // 2), dtype=np.uint8)
+    for visits in range(supernet.visits):
+        kept = count // 2 * visits
+        levels[visits, :kept] = full[1 : 2 * kept : 2]
+    router = supernet.router
+    arrays = {
+        "hidden_weight": router.hidden.weight,
+        "hidden_bias": router.hidden.bias,
+        "output_weight": -router.output.weight,
+        "output_bias": -router.output.bias,
+    }
+    floats = {name: value.detach().float().numpy() for name, value in arrays.items()}
+    return {**floats, "costs": np.zeros(supernet.visits, dtype=np.float32), "levels": levels}
 
 
 @dataclass(frozen=True)

@@ -305,7 +305,7 @@ class _Cutter:
             self.out.add_expert_stage(wide, block.wide, stream, block.name)
         elif visits == 1:
             stage = block_stage(block.inner, inner)
-            self.out.add_stage(f"{name}{end}", stage, (stream,), (stream,), block.name, level=inner)
+            self.out.add_stage(f"{name}{end}", stage, (stream,), (stream,), block.name, level=level)
         else:
             place = f"{block.name}.visit{visits}"
             again = f"{place}.w{inner}{end}"

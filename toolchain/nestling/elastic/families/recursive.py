@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nestling.elastic.attention import ElasticAttention
 from nestling.elastic.block import ElasticBlock
@@ -38,18 +39,18 @@ class VisitRouter(nn.Module):
     Args:
         dim: Width of the stream.
         visits: The most.
+        hidden: Neurons.
     """
 
-    def __init__(self, dim: int, visits: int) -> None:
+    def __init__(self, dim: int, visits: int, hidden: int = 64) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(dim, elementwise_affine=False)
-        self.score = nn.Linear(dim, visits)
-        nn.init.zeros_(self.score.weight)
-        nn.init.zeros_(self.score.bias)
+        self.hidden = nn.Linear(dim, hidden)
+        self.output = nn.Linear(hidden, visits)
 
     def forward(self, stream: Tensor) -> Tensor:
-        """Return scores, (..., visits), of (..., dim)."""
-        scores: Tensor = self.score(self.norm(stream))
+        """Return scores, (..., visits), of (..., dim); a token takes the largest."""
+        scores: Tensor = self.output(F.silu(self.hidden(self.norm(stream))))
         return scores
 
 
