@@ -144,16 +144,16 @@ int Call::run() {
     }
     store_.visit({arguments_.request, arguments_.layer, room_.mean, room_.list, count}, tokens);
     predict(lock);
+    int code = NST_OK;
     if (queue) {
         ++store_.counted.queue_calls;
-        return serve(lock, 0, tokens);
+        code = serve(lock, 0, tokens);
     }
-    for (uint32_t token = 0; token < tokens; ++token) {
-        if (int code = serve(lock, token, 1); code != NST_OK) {
-            return code;
-        }
+    for (uint32_t token = 0; !queue && code == NST_OK && token < tokens; ++token) {
+        code = serve(lock, token, 1);
     }
-    return NST_OK;
+    store_.leave(lock);
+    return code;
 }
 
 // Probabilities, their mean, and the chosen experts of each token.
@@ -177,14 +177,16 @@ void Call::route() {
 void Call::predict(Lock &lock) {
     if (options_.predictor == NST_PREDICT_SEQUENCE) {
         const uint32_t next = store_.predict_next(arguments_.request, room_.mean);
-        if (next != NST_NONE) {
+        if (next != NST_NONE && store_.looks_ahead(next)) {
             expect(next, room_.mean, store_.layer(next).top_k);
         }
         return;
     }
-    if (options_.predictor != NST_PREDICT_ROUTER || layer_.predictor == nullptr) {
+    if (options_.predictor != NST_PREDICT_ROUTER || layer_.predictor == nullptr ||
+        !store_.looks_ahead(layer_.predicted_layer)) {
         return;
     }
+    const uint64_t begin_ns = now_ns();
     const nst_expert_layer &other = store_.layer(layer_.predicted_layer);
     const uint32_t tokens = arguments_.tokens;
     lock.unlock();
@@ -210,6 +212,7 @@ void Call::predict(Lock &lock) {
     }
     lock.lock();
     expect(layer_.predicted_layer, room_.mean, likely);
+    store_.note_predict(now_ns() - begin_ns);
 }
 
 void Call::expect(uint32_t layer, const float *chances, uint32_t count) {
@@ -368,7 +371,7 @@ int Call::compute(Lock &lock, Need *need) {
         ++store_.counted.low_bits;
         store_.read_behind(arguments_.layer, need->expert);
     }
-    lock.unlock();
+    store_.unlock_to_compute(lock);
     const uint64_t begin_ns = now_ns();
     int code = NST_OK;
     if (need->elsewhere) {
@@ -378,7 +381,7 @@ int Call::compute(Lock &lock, Need *need) {
     }
     const uint64_t taken_ns = now_ns() - begin_ns;
     lock.lock();
-    store_.counted.compute_ns += taken_ns;
+    store_.note_compute(taken_ns);
     need->done = true;
     store_.release(&need->hold);
     return code;

@@ -1,22 +1,20 @@
-// The experts of a model: which are in memory, and the thread that reads the others.
+// The experts of a model: which are in memory, and which are to come.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "core/expert_cache.h"
-#include "core/expert_index.h"
 #include "core/expert_sequence.h"
+#include "expert_catalog.h"
+#include "expert_loader.h"
 #include "expert_recorder.h"
+#include "expert_slots.h"
 #include "expert_source.h"
 #include "mapping.h"
 #include "nestling_experts.h"
-#include "system_memory.h"
 
 namespace nestling {
 
@@ -34,15 +32,14 @@ enum class ExpertState : uint8_t {
     kFailed,   // its bytes did not come; not held
 };
 
-// Slots of memory under core/expert_cache, filled by a thread, and by calls that wait. Any number of calls (expert_call.h)
-// may use it at once, each on a thread of its own. A call takes the lock, looks for its experts, lets
-// those missing be read, releases the lock to compute, and gives back what it held.
+// Any number of calls (expert_call.h) may use it at once, each on a thread of its own. A call takes
+// the lock, looks for its experts, lets those missing be read, releases the lock to compute, and
+// gives back what it held.
 class ExpertStore {
   public:
-    using Lock = std::unique_lock<std::mutex>;
+    using Lock = ExpertLoader::Lock;
 
     ExpertStore() = default;
-    ~ExpertStore();
     ExpertStore(const ExpertStore &) = delete;
     ExpertStore &operator=(const ExpertStore &) = delete;
 
@@ -51,7 +48,7 @@ class ExpertStore {
     // Reads and checks the index, and takes the default options. A bundle without experts is fine.
     int open(const nst_bundle &bundle, const Mapping &mapping, const nst_hash_ops &hash,
              nst_error *err);
-    bool any() const { return !layers_.empty(); }
+    bool any() const { return catalog_.any(); }
 
     // Begins anew; nobody may be in a call. As nst_model_configure_experts.
     int configure(const nst_expert_options &options, nst_error *err);
@@ -59,8 +56,8 @@ class ExpertStore {
     int load_all(nst_error *err);
 
     const nst_expert_options &options() const { return options_; }
-    uint32_t layers() const { return static_cast<uint32_t>(layers_.size()); }
-    const nst_expert_layer &layer(uint32_t layer) const { return layers_[layer]; }
+    uint32_t layers() const { return catalog_.layers(); }
+    const nst_expert_layer &layer(uint32_t layer) const { return catalog_.layer(layer); }
     void view(nst_expert_view *out) const;
     void stats(nst_expert_stats *out);
     void reset_stats();
@@ -68,11 +65,17 @@ class ExpertStore {
 
     // ---- for a call, under the lock ----
 
-    Lock lock() { return Lock(mutex_); }
+    Lock lock() { return loader_.lock(); }
+    // To compute one expert, and at the end of a call: the thread reads on where that pays.
+    void unlock_to_compute(Lock &held) { loader_.unlock(held, compute_ns_.mean()); }
+    void leave(Lock &held) { loader_.leave(held); }
     // Slices that an answer in full needs.
     uint32_t slices_of(uint32_t layer) const;
     // A router has spoken; see nst_expert_cache_route.
     void visit(const nst_expert_visit &visit, uint32_t tokens);
+    // Whether it pays to ask the predictor for a later layer and to read ahead what it says: by what
+    // was missing there lately, and the measured times of reading, computing and predicting.
+    bool looks_ahead(uint32_t layer);
     // What the predictor `visit->probabilities` says of a later layer; `experts`, likeliest first,
     // are read when nothing else is to do.
     void expect(const nst_expert_visit &visit, std::span<const uint32_t> experts);
@@ -92,75 +95,42 @@ class ExpertStore {
     void read_behind(uint32_t layer, uint32_t expert);
     // Until something has come or been released; reads what calls have asked for meanwhile. False:
     // `deadline_ns` has passed (0: there is none).
-    bool wait(Lock &lock, uint64_t deadline_ns);
+    bool wait(Lock &held, uint64_t deadline_ns) { return loader_.wait(held, deadline_ns); }
 
     // ---- what calls count, under the lock ----
 
     nst_expert_stats counted{};
+    void note_compute(uint64_t ns);
+    void note_predict(uint64_t ns) { predict_ns_.note(static_cast<double>(ns)); }
 
   private:
-    struct Demand {
-        uint32_t slot;
-        uint64_t asked_ns;
+    // What there is to say of a layer before its router speaks.
+    struct Outlook {
+        MovingMean missing;        // slices of a visit that were, or had to be, read
+        uint32_t missing_now = 0;  // of the present visit
+        MovingMean lead_ns;        // from being asked to look ahead to it until its visit
+        uint64_t asked_ns = 0;     // 0: nobody has asked since its last visit
     };
-    struct Ahead {
-        uint32_t key;
-        uint64_t asked_ns;
-    };
-    struct Failure {
-        uint32_t slot = NST_NONE;
-        nst_error error{};
-    };
-    static constexpr size_t kFailures = 16;
 
-    int read_index(const nst_bundle &bundle, const Mapping &mapping, const nst_hash_ops &hash,
-                   nst_error *err);
     int check_options(const nst_expert_options &options, uint32_t *slots, nst_error *err) const;
-    void stop();
-    void work();
-    bool next(Demand *out);
-    int take_slot(uint32_t key, nst_expert_purpose purpose, uint32_t *slot);
-    void fill(Lock &lock, const Demand &demand);
-    bool pace(Lock &held, uint64_t done_ns);
-    void fail(uint32_t slot, const nst_error &error);
-    void unblock();
-    void enqueue_ahead(uint32_t layer, uint32_t expert, uint32_t first_slice, uint32_t slices);
     ExpertState stand(ExpertHold *hold) const;
-    uint32_t key_of(uint32_t layer, uint32_t expert, uint32_t slice) const;
-    nst_expert_slice slice_of(uint32_t key, uint32_t *number) const;
 
-    // Fixed after `open`.
-    std::unique_ptr<uint8_t, FreeDeleter> index_bytes_;
-    nst_expert_index index_{};
-    std::vector<nst_expert_layer> layers_;
-    uint64_t slice_bytes_ = 0;  // of all experts
+    ExpertCatalog catalog_;  // fixed after `open`
 
     // Fixed between two configurations.
     nst_expert_options options_{};
-    std::unique_ptr<SharedArena> slots_;
-    std::unique_ptr<uint64_t[]> cache_memory_;
     std::unique_ptr<uint64_t[]> sequence_memory_;
-    std::thread loader_;
 
-    std::mutex mutex_;                 // everything below
-    std::condition_variable work_;     // for the loader: something is to be read
-    std::condition_variable changed_;  // for calls: something has come, or was released
-    std::condition_variable pace_;     // for readers: an emulated storage has taken its time
-    bool stop_ = false;
-    bool blocked_ = false;  // no slot for what is ahead, until something is released
-    uint32_t waiting_ = 0;  // calls in `wait`
-    nst_expert_cache cache_{};
-    uint32_t occupied_ = 0;  // slots that hold something
+    // Under the loader's lock. The loader ends before what it uses.
+    ExpertSlots slots_;
     nst_expert_sequence sequence_{};
     uint32_t last_request_ = NST_NONE;
-    // Both have their memory from the start; what is ahead is bounded, the oldest goes.
-    std::vector<Demand> demands_;
-    std::vector<Ahead> ahead_;
-    uint64_t unblocked_ns_ = 0;
-    Failure failures_[kFailures];  // the latest, in turn
-    size_t failed_ = 0;
+    std::vector<Outlook> outlooks_;  // [layers]
+    MovingMean compute_ns_;          // of an expert
+    MovingMean predict_ns_;
     ExpertSource source_;
     ExpertRecorder recorder_;
+    ExpertLoader loader_{catalog_, source_, slots_};
 };
 
 }  // namespace nestling
