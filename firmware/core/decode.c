@@ -14,6 +14,7 @@ typedef struct nst_generation {
     nst_sampler sampler;
     nst_token_signals last; /* what the policy sees */
     nst_stop_tail tail;
+    const float *logits;  /* that the last token was drawn from; null: there are none yet */
     uint32_t computed_by; /* path of the last run but drafts; NST_NO_PATH: of another generation */
     uint64_t start_ns;
     bool stopped;
@@ -87,6 +88,38 @@ static int run_last(nst_decode *decode, uint32_t path, const float **logits,
     return code;
 }
 
+/* Say how the token at `position` is computed. */
+static int feed_token(nst_decode *decode, uint32_t position, const nst_token_feed *feed,
+                      nst_error *err) {
+    const nst_decode_engine *engine = &decode->engine;
+    if (engine->feed != NULL) {
+        return engine->feed(engine->context, position, feed, err);
+    }
+    if (feed->steering != 0 || feed->soft_tokens != 0 || feed->routed != 0) {
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
+                        "this engine computes tokens as they are");
+    }
+    return NST_OK;
+}
+
+/* Say how the last token is computed, by a policy's choice. */
+static int feed_last(nst_generation *g, const nst_token_choice *choice, nst_error *err) {
+    nst_token_feed feed = {.steering = choice->steering, .routed = g->policy->route != NULL};
+    if (choice->soft_tokens > NST_SOFT_MAX) {
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, NST_SOFT_MAX, choice->soft_tokens,
+                        "a soft step is the mean of fewer tokens");
+    }
+    if (choice->soft_tokens != 0 && g->logits == NULL) {
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, choice->soft_tokens,
+                        "a generation cannot begin with a soft step");
+    }
+    if (choice->soft_tokens != 0) {
+        feed.soft_tokens = nst_top_candidates(g->logits, g->decode->engine.vocabulary,
+                                              choice->soft_tokens, feed.soft);
+    }
+    return feed_token(g->decode, g->decode->count - 1, &feed, err);
+}
+
 /* Everything of the conversation but its last token. */
 static int run_prompt(nst_generation *g, nst_error *err) {
     nst_decode *decode = g->decode;
@@ -94,8 +127,12 @@ static int run_prompt(nst_generation *g, nst_error *err) {
     const uint32_t path =
         g->options->prompt_path == NST_NO_PATH ? engine->paths - 1 : g->options->prompt_path;
     const uint32_t wanted = decode->count - 1;
+    const nst_token_feed feed = {.steering = g->options->prompt_steering};
     const float *logits = NULL;
     int code = check_path(decode, path, err);
+    for (uint32_t i = decode->done; code == NST_OK && i < wanted; i++) {
+        code = feed_token(decode, i, &feed, err);
+    }
     if (code == NST_OK && wanted > decode->done) {
         code = engine->run(engine->context, path, decode->tokens, decode->done,
                            wanted - decode->done, false, &logits, err);
@@ -153,12 +190,20 @@ static void emit(nst_generation *g, const nst_token *token) {
 }
 
 /* One token by one path, or by the next one as long as the policy is not satisfied. */
-static int step(nst_generation *g, uint32_t path, nst_error *err) {
+static int step(nst_generation *g, const nst_token_choice *choice, uint32_t path, nst_error *err) {
     const uint64_t begin = now(g->decode);
     const float *logits = NULL;
-    nst_token token = {.path = path};
+    nst_token token = {.path = path, .soft_tokens = choice->soft_tokens};
+    int code = feed_last(g, choice, err);
+    if (code != NST_OK) {
+        return code;
+    }
+    if (choice->forced != 0 && choice->token >= g->decode->engine.vocabulary) {
+        return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, g->decode->engine.vocabulary,
+                        choice->token, "the policy forces a token that the vocabulary has not");
+    }
     for (uint32_t tries = 0;; tries++) {
-        int code = run_last(g->decode, token.path, &logits, &token.logits, err);
+        code = run_last(g->decode, token.path, &logits, &token.logits, err);
         if (code != NST_OK) {
             return code;
         }
@@ -176,7 +221,9 @@ static int step(nst_generation *g, uint32_t path, nst_error *err) {
         token.path = next;
         g->stats->second_runs++;
     }
-    token.token = nst_sampler_draw(&g->sampler, logits, token.logits.best);
+    token.token = choice->forced != 0 ? choice->token
+                                      : nst_sampler_draw(&g->sampler, logits, token.logits.best);
+    g->logits = logits;
     token.token_ns = now(g->decode) - begin;
     emit(g, &token);
     return NST_OK;
@@ -192,7 +239,10 @@ static int draft(nst_generation *g, const nst_token_choice *choice, uint32_t roo
     while (code == NST_OK && *drafted < room) {
         const float *logits = NULL;
         nst_logit_signals signals;
-        code = run_last(decode, choice->path, &logits, &signals, err);
+        code = feed_last(g, choice, err);
+        if (code == NST_OK) {
+            code = run_last(decode, choice->path, &logits, &signals, err);
+        }
         if (code == NST_OK) {
             decode->tokens[decode->count++] = signals.best;
             ++*drafted;
@@ -258,6 +308,7 @@ static int speculate(nst_generation *g, const nst_token_choice *choice, nst_erro
         token.token = token.logits.best;
         token.drafted = right ? 1 : 0;
         g->stats->accepted += right ? 1 : 0;
+        g->logits = logits + (size_t)i * engine->vocabulary;
         emit(g, &token);
         if (!right) {
             break;
@@ -281,9 +332,13 @@ static int next_tokens(nst_generation *g, nst_error *err) {
             return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
                             "drafts are verified greedily: set the temperature to 0");
         }
+        if (choice.soft_tokens != 0 || choice.forced != 0 || g->policy->route != NULL) {
+            return nst_fail(err, NST_E_ARGUMENT, NULL, NULL, 0, 0,
+                            "a draft is neither soft nor forced nor routed");
+        }
         return speculate(g, &choice, err);
     }
-    return step(g, choice.draft_tokens != 0 ? choice.verify : choice.path, err);
+    return step(g, &choice, choice.draft_tokens != 0 ? choice.verify : choice.path, err);
 }
 
 int nst_decode_generate(nst_decode *decode, const nst_generate_options *options,

@@ -23,6 +23,14 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* How a token is computed, beside its number and the path. All zeros: as it is. */
+typedef struct nst_token_feed {
+    uint32_t steering;    /* vectors that are added to the residual stream, a bit each */
+    uint32_t routed;      /* 1: the policy's `route` is asked */
+    uint32_t soft_tokens; /* 0: the token itself; else their mean in its place */
+    nst_candidate soft[NST_SOFT_MAX]; /* likeliest first; weights with a sum of 1 */
+} nst_token_feed;
+
 /* What the loop asks of an engine. */
 typedef struct nst_decode_engine {
     void *context;
@@ -38,6 +46,10 @@ typedef struct nst_decode_engine {
     /* Forget all but the first `count` tokens. */
     void (*rewind)(void *context, uint32_t count);
     uint64_t (*now_ns)(void *context);
+    /* How every run from now on computes the token at `position`; whatever was said before is
+     * forgotten, and this once the engine goes back to `position` or before. Null: tokens are
+     * computed as they are. */
+    int (*feed)(void *context, uint32_t position, const nst_token_feed *feed, nst_error *err);
 } nst_decode_engine;
 
 typedef enum nst_stop_reason {
@@ -54,7 +66,7 @@ typedef struct nst_token {
     uint32_t token;
     uint32_t path;            /* whose logits it was drawn from */
     uint32_t drafted;         /* 1: a draft that was verified */
-    uint32_t reserved;        /* zero */
+    uint32_t soft_tokens;     /* whose mean was fed before it; 0: the token before itself */
     nst_logit_signals logits; /* that it was drawn from */
     uint64_t token_ns;        /* a verified run's time is shared by its tokens */
 } nst_token;
@@ -69,7 +81,8 @@ typedef struct nst_generate_options {
     nst_sampling sampling;
     const uint32_t *stop_tokens; /* may be null */
     uint32_t stop_token_count;
-    uint32_t reserved;         /* zero */
+    uint32_t
+        prompt_steering; /* vectors added to the prompt's stream, but for its last token; bits */
     const nst_stop_text *stop; /* stop strings; may be null, see stop.h */
 } nst_generate_options;
 
@@ -105,9 +118,12 @@ int nst_decode_append(nst_decode *decode, const uint32_t *tokens, uint32_t count
 /* Forget all but the first `count` tokens. NST_E_ARGUMENT: there are fewer. */
 int nst_decode_rewind(nst_decode *decode, uint32_t count, nst_error *err);
 
-/* Make tokens until a reason to stop. `stats` (may be null) is filled in every case.
- * NST_E_ARGUMENT: no tokens yet, a sampling parameter out of its range, or drafts that are not
- * greedy. NST_E_PATH: the policy named a path that is not there. NST_E_ENGINE: logits that are not
+/* Make tokens until a reason to stop. `stats` (may be null) is filled in every case. The policy and
+ * what it points to must stay until this returns. A last token whose feed was soft, but which was not
+ * computed before the end, is fed as itself by the next generation.
+ * NST_E_ARGUMENT: no tokens yet, a sampling parameter out of its range, drafts that are not greedy,
+ * or a choice that makes no sense. NST_E_PATH: the policy named a path, or a level of a layer, that is
+ * not there. NST_E_ENGINE: logits that are not
  * finite. NST_E_CANCELLED and others: from the engine. A context that fills up ends the generation
  * with NST_E_LIMIT behind the tokens that fit. */
 int nst_decode_generate(nst_decode *decode, const nst_generate_options *options,

@@ -220,3 +220,31 @@ uint32_t nst_sampler_draw(nst_sampler *sampler, const float *logits, uint32_t be
     }
     return best;
 }
+
+uint32_t nst_top_candidates(const float *logits, uint32_t vocabulary, uint32_t count,
+                            nst_candidate *out) {
+    uint32_t kept = 0;
+    float total = 0;
+    for (uint32_t token = 0; token < vocabulary && count != 0; token++) {
+        uint32_t at = kept < count ? kept++ : count;
+        if (at == count) {
+            if (!(logits[token] > out[count - 1].weight)) {
+                continue;
+            }
+            at = count - 1;
+        }
+        for (; at > 0 && logits[token] > out[at - 1].weight; at--) {
+            out[at] = out[at - 1];
+        }
+        out[at] = (nst_candidate){.weight = logits[token], .token = token};
+    }
+    const float largest = kept != 0 ? out[0].weight : 0;
+    for (uint32_t i = 0; i < kept; i++) {
+        out[i].weight = nst_exp(out[i].weight - largest);
+        total += out[i].weight;
+    }
+    for (uint32_t i = 0; i < kept; i++) {
+        out[i].weight /= total;
+    }
+    return kept;
+}

@@ -54,6 +54,12 @@ bool nst_sampler_init(nst_sampler *sampler, const nst_sampling *sampling, nst_ca
  * by top_p of what is left; equals in the order of their tokens. */
 uint32_t nst_sampler_draw(nst_sampler *sampler, const float *logits, uint32_t best);
 
+/* The `count` likeliest tokens, at most `vocabulary` of them, likeliest first, into out[count]; their
+ * weights are brought to a sum of 1. Returns how many. From logits that nst_measure_logits has
+ * accepted; takes O(vocabulary * count) at worst, about O(vocabulary) as a rule. */
+uint32_t nst_top_candidates(const float *logits, uint32_t vocabulary, uint32_t count,
+                            nst_candidate *out);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -10,7 +10,7 @@ static void choose_fixed(void *self, const nst_token_signals *last, nst_token_ch
 }
 
 nst_token_policy nst_fixed_policy_use(nst_fixed_policy *policy) {
-    return (nst_token_policy){policy, choose_fixed, NULL};
+    return (nst_token_policy){.self = policy, .choose = choose_fixed};
 }
 
 bool nst_entropy_policy_init(nst_entropy_policy *policy, uint32_t small, uint32_t large,
@@ -71,7 +71,8 @@ static uint32_t go_on_by_entropy(void *self, const nst_token_signals *now) {
 }
 
 nst_token_policy nst_entropy_policy_use(nst_entropy_policy *policy) {
-    return (nst_token_policy){policy, choose_by_entropy, go_on_by_entropy};
+    return (nst_token_policy){
+        .self = policy, .choose = choose_by_entropy, .accept = go_on_by_entropy};
 }
 
 bool nst_exit_policy_init(nst_exit_policy *policy, const uint32_t *paths, const float *thresholds,
@@ -123,7 +124,7 @@ static uint32_t next_unless_sure(void *self, const nst_token_signals *now) {
 }
 
 nst_token_policy nst_exit_policy_use(nst_exit_policy *policy) {
-    return (nst_token_policy){policy, choose_first, next_unless_sure};
+    return (nst_token_policy){.self = policy, .choose = choose_first, .accept = next_unless_sure};
 }
 
 static void choose_draft(void *self, const nst_token_signals *last, nst_token_choice *out) {
@@ -136,7 +137,7 @@ static void choose_draft(void *self, const nst_token_signals *last, nst_token_ch
 }
 
 nst_token_policy nst_speculative_policy_use(nst_speculative_policy *policy) {
-    return (nst_token_policy){policy, choose_draft, NULL};
+    return (nst_token_policy){.self = policy, .choose = choose_draft};
 }
 
 bool nst_rate_policy_init(nst_rate_policy *policy, nst_policy_cost *costs, uint32_t paths,
@@ -162,5 +163,5 @@ static void choose_by_rate(void *self, const nst_token_signals *last, nst_token_
 }
 
 nst_token_policy nst_rate_policy_use(nst_rate_policy *policy) {
-    return (nst_token_policy){policy, choose_by_rate, NULL};
+    return (nst_token_policy){.self = policy, .choose = choose_by_rate};
 }

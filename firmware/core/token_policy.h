@@ -7,7 +7,11 @@
  *     static void choose(void *self, const nst_token_signals *last, nst_token_choice *out) {
  *         out->path = last->token == '\n' ? 3 : 0;
  *     }
- *     const nst_token_policy policy = {NULL, choose, NULL};
+ *     const nst_token_policy policy = {.choose = choose};
+ *
+ * A policy may also say how a token is fed, beside its path: with vectors added to the residual stream
+ * (steering_policy.h), or as the mean of likely tokens (soft_policy.h); and `route` picks every
+ * layer's width while the token runs (route_policy.h).
  *
  * Paths are numbered as nst_decoder_path_name does, small to large. Plain C11, no heap, no clock.
  */
@@ -26,6 +30,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 #define NST_NO_PATH UINT32_MAX
+#define NST_SOFT_MAX 16u /* tokens in a mean */
 
 /* What is known when a token is about to be computed, or was just computed. */
 typedef struct nst_token_signals {
@@ -45,7 +50,28 @@ typedef struct nst_token_choice {
     uint32_t verify;
     /* A draft ends early behind a token of less confidence than this. */
     float draft_confidence;
+    /* Not 0: a step of soft thinking. In the place of the last token, the mean of the embeddings of
+     * so many likeliest ones is fed, weighted by their probabilities: 1 to NST_SOFT_MAX. There must
+     * be a distribution that this generation has drawn from, and no draft. */
+    uint32_t soft_tokens;
+    /* Vectors that are added to the residual stream, a bit each: see nst_decoder_set_steering. */
+    uint32_t steering;
+    /* Not 0: whatever the logits say, the token that comes next is `token`. No draft. */
+    uint32_t forced;
+    uint32_t token;
 } nst_token_choice;
+
+/* What a policy sees where a token comes to a layer. */
+typedef struct nst_layer_input {
+    uint32_t layer;      /* from 0 */
+    uint32_t layers;     /* of the model */
+    uint32_t levels;     /* of its feed-forward: widths from 1 up */
+    uint32_t path_level; /* that the path has here, at least 1 */
+    uint32_t skippable;  /* 0: every token must run through it */
+    uint32_t dim;
+    const float
+        *stream; /* [dim], until `route` returns: the residual stream, not yet steered here */
+} nst_layer_input;
 
 typedef struct nst_token_policy {
     void *self;
@@ -53,6 +79,11 @@ typedef struct nst_token_policy {
     void (*choose)(void *self, const nst_token_signals *last, nst_token_choice *out);
     /* NST_NO_PATH to draw from these logits, or a path to compute the same token with instead. */
     uint32_t (*accept)(void *self, const nst_token_signals *now);
+    /* May be null. Asked at the input of each layer of the path, from front to back, about the one
+     * token that is being made, in every run of it: the level of the layer's feed-forward, or 0 to
+     * leave the layer out. What is left out still gets keys and values, those of the stream that
+     * passes it (PROPAGATE); for all that comes later the token is one of its path's. No draft. */
+    uint32_t (*route)(void *self, const nst_layer_input *at);
 } nst_token_policy;
 
 /* Always the same path. */

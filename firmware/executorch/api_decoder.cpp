@@ -35,7 +35,8 @@ int nst_decoder_describe(const nst_decoder *decoder, nst_decoder_info *out, nst_
         return null_argument(err);
     }
     const nst_decode_engine &engine = decoder->decode().engine;
-    *out = {engine.paths, engine.vocabulary, engine.limit, engine.verify_tokens};
+    *out = {engine.paths,         engine.vocabulary,         engine.limit,
+            engine.verify_tokens, decoder->layers().count(), decoder->layers().dim()};
     return NST_OK;
 }
 
@@ -63,16 +64,29 @@ int nst_decoder_load(nst_decoder *decoder, uint32_t path, nst_error *err) {
     return guarded(err, [&] { return decoder->load(path, err); });
 }
 
+int nst_decoder_set_steering(nst_decoder *decoder, uint32_t index, uint32_t layer,
+                             const float *vector, uint32_t dim, nst_error *err) {
+    if (decoder == nullptr) {
+        return null_argument(err);
+    }
+    return guarded(err, [&] { return decoder->set_steering(index, layer, vector, dim, err); });
+}
+
 int nst_decoder_append(nst_decoder *decoder, const uint32_t *tokens, uint32_t count,
                        nst_error *err) {
     if (decoder == nullptr || (tokens == nullptr && count != 0)) {
         return null_argument(err);
     }
-    return nst_decode_append(&decoder->decode(), tokens, count, err);
+    const int code = decoder->idle(err);
+    return code != NST_OK ? code : nst_decode_append(&decoder->decode(), tokens, count, err);
 }
 
 int nst_decoder_rewind(nst_decoder *decoder, uint32_t count, nst_error *err) {
-    return decoder == nullptr ? null_argument(err) : decoder->forget_from(count, err);
+    if (decoder == nullptr) {
+        return null_argument(err);
+    }
+    const int code = decoder->idle(err);
+    return code != NST_OK ? code : decoder->forget_from(count, err);
 }
 
 int nst_decoder_tokens(const nst_decoder *decoder, uint32_t *out_tokens, uint32_t capacity,
@@ -90,6 +104,9 @@ int nst_decoder_logits(nst_decoder *decoder, uint32_t path, const float **out, n
     if (decoder == nullptr || out == nullptr) {
         return null_argument(err);
     }
+    if (const int code = decoder->idle(err); code != NST_OK) {
+        return code;
+    }
     return guarded(err, [&] { return decoder->logits(path, out, err); });
 }
 
@@ -98,6 +115,9 @@ int nst_decoder_generate(nst_decoder *decoder, const nst_generate_options *optio
                          nst_generate_stats *stats, nst_error *err) {
     if (decoder == nullptr || options == nullptr || policy == nullptr) {
         return null_argument(err);
+    }
+    if (const int code = decoder->idle(err); code != NST_OK) {
+        return code;
     }
     return guarded(
         err, [&] { return decoder->generate(*options, *policy, on_token, user, stats, err); });

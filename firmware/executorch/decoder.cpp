@@ -1,8 +1,10 @@
 #include "decoder.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 
+#include "api_guard.h"
 #include "clock.h"
 #include "status.h"
 
@@ -20,7 +22,7 @@ constexpr uint32_t kMostPaths = 255;  // makers_ holds bytes
 }  // namespace
 
 nst_decoder::nst_decoder(nst_model &model, nestling::CachePool *pool)
-    : model_(model), session_(model), pool_(pool) {}
+    : model_(model), session_(model), pool_(pool), guide_(model, layers_, feeds_) {}
 
 int nst_decoder::open(nst_error *err) {
     if (int code = session_.open(err); code != NST_OK) {
@@ -48,25 +50,11 @@ int nst_decoder::open(nst_error *err) {
     for (const DecoderVariant &variant : paths_.back().families.front().variants) {
         verify = variant.all ? std::max(verify, variant.tokens) : verify;
     }
-    const nst_decode_engine engine = {
-        .context = this,
-        .vocabulary = vocabulary_,
-        .paths = count,
-        // A run that is not full writes behind its tokens.
-        .limit = session_.growth().limit() - slots_.back().tokens,
-        .verify_tokens = verify,
-        .run =
-            [](void *self, uint32_t path, const uint32_t *tokens, uint32_t position,
-               uint32_t tokens_count, bool all, const float **out, nst_error *error) {
-                return static_cast<nst_decoder *>(self)->run(path, tokens, position, tokens_count,
-                                                             all, out, error);
-            },
-        .rewind =
-            [](void *self, uint32_t tokens_left) {
-                static_cast<nst_decoder *>(self)->rewind(tokens_left);
-            },
-        .now_ns = [](void *) { return nestling::now_ns(); },
-    };
+    if (int code = layers_.open(model_.bundle(), model_.tables(), err); code != NST_OK) {
+        return code;
+    }
+    const nst_decode_engine engine = make_engine(verify);
+    feeds_.open(engine.limit);
     tokens_.resize(engine.limit);
     makers_.resize(engine.limit);
     candidates_.resize(engine.vocabulary);
@@ -76,6 +64,36 @@ int nst_decoder::open(nst_error *err) {
         session_.set_pager(pager_.get());
     }
     return NST_OK;
+}
+
+nst_decode_engine nst_decoder::make_engine(uint32_t verify_tokens) {
+    return {
+        .context = this,
+        .vocabulary = vocabulary_,
+        .paths = static_cast<uint32_t>(paths_.size()),
+        // A run that is not full writes behind its tokens.
+        .limit = session_.growth().limit() - slots_.back().tokens,
+        .verify_tokens = verify_tokens,
+        .run =
+            [](void *self, uint32_t path, const uint32_t *tokens, uint32_t position,
+               uint32_t tokens_count, bool all, const float **out, nst_error *error) {
+                return nestling::guarded(error, [&] {
+                    return static_cast<nst_decoder *>(self)->run(path, tokens, position,
+                                                                 tokens_count, all, out, error);
+                });
+            },
+        .rewind =
+            [](void *self, uint32_t tokens_left) {
+                static_cast<nst_decoder *>(self)->rewind(tokens_left);
+            },
+        .now_ns = [](void *) { return nestling::now_ns(); },
+        .feed =
+            [](void *self, uint32_t position, const nst_token_feed *feed, nst_error *error) {
+                return nestling::guarded(error, [&] {
+                    return static_cast<nst_decoder *>(self)->feeds_.set(position, *feed, error);
+                });
+            },
+    };
 }
 
 int nst_decoder::find_paths(nst_error *err) {
@@ -198,13 +216,14 @@ uint32_t nst_decoder::first_to_redo(uint32_t path, uint32_t position) const {
     return position;
 }
 
-int nst_decoder::choose_family(uint32_t path, uint32_t position, uint32_t end,
+// The stages for tokens up to `end`, and the first token that they compute. `whole`: from the first layer, whatever an exit has kept.
+int nst_decoder::choose_family(uint32_t path, uint32_t position, uint32_t end, bool whole,
                                const DecoderFamily **out, uint32_t *start, nst_error *err) const {
     const uint32_t redo = first_to_redo(path, position);
     const nestling::Growth &growth = session_.growth();
     const Plan *plan = nullptr;
     for (const DecoderFamily &family : paths_[path].families) {
-        if (family.from == 0) {
+        if (family.from == 0 || whole) {
             continue;
         }
         if (int code = plan_of(family, &plan, err); code != NST_OK) {
@@ -229,13 +248,16 @@ int nst_decoder::run(uint32_t path, const uint32_t *tokens, uint32_t position, u
     const DecoderFamily *family = nullptr;
     uint32_t next = 0;
     const uint32_t end = position + count;
-    if (int code = choose_family(path, position, end, &family, &next, err); code != NST_OK) {
+    const bool routed = router_ != nullptr && count == 1 && !all && feeds_.routed(position);
+    if (int code = choose_family(path, position, end, routed, &family, &next, err);
+        code != NST_OK) {
         return code;
     }
     // The last token's logits are wanted, so that one is always computed.
     const uint32_t there = all ? next : adopt_rows(path, tokens, next, end - 1);
     if (there > next) {
-        if (int code = choose_family(path, std::max(there, position), end, &family, &next, err);
+        if (int code =
+                choose_family(path, std::max(there, position), end, routed, &family, &next, err);
             code != NST_OK) {
             return code;
         }
@@ -243,7 +265,8 @@ int nst_decoder::run(uint32_t path, const uint32_t *tokens, uint32_t position, u
     recomputed_ += position - std::min(next, position);
     while (next < end) {
         const bool last = all && next == position;
-        const uint32_t left = (all && next < position ? position : end) - next;
+        const bool apart = (all || routed) && next < position;
+        const uint32_t left = (apart ? position : end) - next;
         const DecoderVariant *variant = last ? family->pick_all(left) : family->pick(left);
         if (variant == nullptr) {
             return failf(err, NST_E_PATH, {}, 0, left,
@@ -251,7 +274,9 @@ int nst_decoder::run(uint32_t path, const uint32_t *tokens, uint32_t position, u
                          paths_[path].name.c_str());
         }
         const uint32_t taken = std::min(left, variant->tokens);
-        if (int code = run_variant(*variant, tokens, next, taken, logits, err); code != NST_OK) {
+        if (int code = run_variant(*variant, tokens, next, taken, family->from == 0,
+                                   routed && next == position, logits, err);
+            code != NST_OK) {
             return code;
         }
         std::fill_n(makers_.begin() + next, taken, static_cast<uint8_t>(path));
@@ -263,8 +288,8 @@ int nst_decoder::run(uint32_t path, const uint32_t *tokens, uint32_t position, u
 }
 
 int nst_decoder::run_variant(const DecoderVariant &variant, const uint32_t *tokens,
-                             uint32_t position, uint32_t count, const float **logits,
-                             nst_error *err) {
+                             uint32_t position, uint32_t count, bool whole, bool routed,
+                             const float **logits, nst_error *err) {
     if (selected_ != variant.path) {
         selected_ = NST_NONE;
         if (int code = session_.select(variant.path, NST_MODE_CHAIN, err); code != NST_OK) {
@@ -283,11 +308,21 @@ int nst_decoder::run_variant(const DecoderVariant &variant, const uint32_t *toke
         return code;
     }
     *logits = variant.all ? slots->logits : slots_.front().logits;
-    return session_.run_rows(count, err);
+    if (!routed && !feeds_.any(position, count)) {
+        return session_.run_rows(count, err);
+    }
+    const nestling::GuidedRun guided = {session_.plan(), position, count,
+                                        whole ? slots->token_ids : nullptr,
+                                        routed ? router_ : nullptr};
+    if (int code = guide_.begin(guided, err); code != NST_OK) {
+        return code;
+    }
+    return session_.run_rows(count, err, &guide_);
 }
 
 void nst_decoder::rewind(uint32_t count) {
     session_.growth().rewind(count);
+    feeds_.forget_from(count);
 }
 
 const char *nst_decoder::path_name(uint32_t path) const {
@@ -325,8 +360,8 @@ uint32_t nst_decoder::adopt_rows(uint32_t path, const uint32_t *tokens, uint32_t
     if (pager_ == nullptr || from >= end) {
         return from;
     }
-    const uint32_t there =
-        pool_->adopt(pager_.get(), content_key(path), {tokens, end}, from, &session_.growth());
+    const uint32_t there = pool_->adopt(pager_.get(), content_key(path),
+                                        feeds_.identities({tokens, end}), from, &session_.growth());
     if (there > from) {
         // Whole blocks: also the tokens of the first one that were there already.
         const uint32_t first = from - from % pool_->layout().block_tokens;
@@ -349,7 +384,7 @@ int nst_decoder::end_use(nst_error *err) {
         return NST_OK;
     }
     nestling::CacheContent content{
-        {tokens_.data(), decode_.done}, {makers_.data(), decode_.done}, {}};
+        feeds_.identities({tokens_.data(), decode_.done}), {makers_.data(), decode_.done}, {}};
     for (uint32_t path = 0; path < paths_.size(); ++path) {
         content.keys.push_back(content_key(path));
     }
@@ -377,9 +412,44 @@ int nst_decoder::generate(const nst_generate_options &options, const nst_token_p
         }
         return code;
     }
+    router_ = policy.route != nullptr ? &policy : nullptr;
+    generating_ = true;
     const int code = nst_decode_generate(&decode_, &options, &policy, on_token, user, stats, err);
+    generating_ = false;
+    router_ = nullptr;
+    guide_.release();
     const int ended = end_use(code == NST_OK ? err : nullptr);
     return code == NST_OK ? ended : code;
+}
+
+int nst_decoder::idle(nst_error *err) const {
+    return generating_ ? failf(err, NST_E_STATE, {}, 0, 0,
+                               "the decoder is generating: its callbacks cannot change it")
+                       : NST_OK;
+}
+
+int nst_decoder::set_steering(uint32_t index, uint32_t layer, const float *vector, uint32_t dim,
+                              nst_error *err) {
+    if (index >= 32) {
+        return failf(err, NST_E_LIMIT, {}, 32, index, "there are 32 steering vectors at most");
+    }
+    if (vector == nullptr) {
+        feeds_.set_vector(index, 0, {});
+        return NST_OK;
+    }
+    if (layer >= layers_.count()) {
+        return failf(err, NST_E_NOT_FOUND, {}, layers_.count(), layer, "there is no layer %u",
+                     layer);
+    }
+    if (dim != layers_.dim() || dim == 0) {
+        return failf(err, NST_E_ARGUMENT, {}, layers_.dim(), dim,
+                     "a steering vector has as many numbers as the residual stream");
+    }
+    if (!std::all_of(vector, vector + dim, [](float value) { return std::isfinite(value); })) {
+        return failf(err, NST_E_ARGUMENT, {}, 0, index, "a steering vector is not finite");
+    }
+    feeds_.set_vector(index, layer, {vector, dim});
+    return NST_OK;
 }
 
 int nst_decoder::forget_from(uint32_t count, nst_error *err) {
@@ -441,4 +511,5 @@ void nst_decoder::state(nst_decoder_state *out) const {
     out->computed = computed_;
     out->recomputed = recomputed_;
     out->resumed = resumed_;
+    out->macs = session_.macs();
 }

@@ -7,6 +7,9 @@
 
 #include "cache_pool.h"
 #include "core/decode.h"
+#include "decoder_feeds.h"
+#include "decoder_guide.h"
+#include "decoder_layers.h"
 #include "decoder_paths.h"
 #include "nestling.h"
 #include "session.h"
@@ -45,6 +48,11 @@ struct nst_decoder {
                  nst_on_token on_token, void *user, nst_generate_stats *stats, nst_error *err);
     int forget_from(uint32_t count, nst_error *err);
     int load(uint32_t path, nst_error *err);
+    int set_steering(uint32_t index, uint32_t layer, const float *vector, uint32_t dim,
+                     nst_error *err);
+    const nestling::DecoderLayers &layers() const { return layers_; }
+    // NST_E_STATE: called by a callback of its own generation.
+    int idle(nst_error *err) const;
     void state(nst_decoder_state *out) const;
 
   private:
@@ -60,12 +68,14 @@ struct nst_decoder {
     int run(uint32_t path, const uint32_t *tokens, uint32_t position, uint32_t count, bool all,
             const float **logits, nst_error *err);
     int run_variant(const nestling::DecoderVariant &variant, const uint32_t *tokens,
-                    uint32_t position, uint32_t count, const float **logits, nst_error *err);
+                    uint32_t position, uint32_t count, bool whole, bool routed,
+                    const float **logits, nst_error *err);
+    nst_decode_engine make_engine(uint32_t verify_tokens);
     const nestling::DecoderSlots *slots_of(const nestling::DecoderVariant &variant) const;
     void rewind(uint32_t count);
     int plan_of(const nestling::DecoderFamily &family, const nestling::Plan **out,
                 nst_error *err) const;
-    int choose_family(uint32_t path, uint32_t position, uint32_t end,
+    int choose_family(uint32_t path, uint32_t position, uint32_t end, bool whole,
                       const nestling::DecoderFamily **out, uint32_t *start, nst_error *err) const;
     uint32_t first_to_redo(uint32_t path, uint32_t position) const;
     bool fills(uint32_t path) const;
@@ -76,6 +86,11 @@ struct nst_decoder {
     nestling::CachePool *pool_;
     std::unique_ptr<nestling::CachePager> pager_;  // goes before the session's memory does
     nst_decode decode_{};
+    nestling::DecoderLayers layers_;
+    nestling::DecoderFeeds feeds_;
+    nestling::DecoderGuide guide_;
+    const nst_token_policy *router_ = nullptr;  // of the generation in progress
+    bool generating_ = false;
     std::vector<nestling::DecoderPath> paths_;
     std::vector<nestling::DecoderSlots> slots_;  // ascending by tokens
     std::vector<uint8_t> rules_;                 // [from][to]

@@ -170,7 +170,90 @@ int nst_session::await_caches(const PlanStep &step, nst_error *err) {
     return NST_OK;
 }
 
-int nst_session::run_rows(uint32_t rows, nst_error *err) {
+// Where a slot is as a step of this run reads or writes it.
+void *nst_session::at(const PlanArgument &argument) const {
+    if (argument.slot != exchanged_) {
+        return buffers_.at(argument);
+    }
+    using nestling::Place;
+    return buffers_.at(
+        {argument.slot, argument.place == Place::kFirst ? Place::kSecond : Place::kFirst});
+}
+
+void *nst_session::pointer(size_t step, uint32_t slot) const {
+    const PlanStep &at_step = plan_->steps()[step];
+    const PlanArgument *arguments = plan_->arguments(at_step);
+    const size_t inputs = model_.tables().stages[at_step.stage].inputs.size();
+    const auto *found = std::find_if(arguments, arguments + inputs,
+                                     [&](const PlanArgument &a) { return a.slot == slot; });
+    return found == arguments + inputs ? nullptr : at(*found);
+}
+
+int nst_session::repeat(size_t step, nst_error *err) {
+    const PlanStep &again = plan_->steps()[step];
+    return run_step(again, again.stage, err);
+}
+
+int nst_session::run_step(const PlanStep &step, uint32_t stage, nst_error *err) {
+    if (stage != step.stage) {
+        return run_other(step, stage, err);
+    }
+    const PlanArgument *arguments = plan_->arguments(step);
+    for (uint32_t i = 0; i < step.arguments; ++i) {
+        pointers_[i] = at(arguments[i]);
+    }
+    macs_ += model_.tables().stages[stage].macs;
+    return model_.run_stage(stage, request_, pointers_.data(), err);
+}
+
+// In the place of a step's own stage, another one of its position, or none.
+int nst_session::run_other(const PlanStep &step, uint32_t stage, nst_error *err) {
+    const std::vector<nestling::Stage> &stages = model_.tables().stages;
+    const PlanArgument *inputs = plan_->arguments(step);
+    const PlanArgument *outputs = inputs + stages[step.stage].inputs.size();
+    const PlanArgument *end = inputs + step.arguments;
+    const auto find = [](const PlanArgument *from, const PlanArgument *to, uint32_t slot) {
+        return std::find_if(from, to, [&](const PlanArgument &a) { return a.slot == slot; });
+    };
+    if (stage != NST_NONE) {
+        size_t count = 0;
+        const auto gather = [&](const std::vector<uint32_t> &slots, const PlanArgument *from,
+                                const PlanArgument *to) {
+            return std::all_of(slots.begin(), slots.end(), [&](uint32_t slot) {
+                const PlanArgument *found = find(from, to, slot);
+                if (found != to) {
+                    pointers_[count++] = at(*found);
+                }
+                return found != to;
+            });
+        };
+        if (!gather(stages[stage].inputs, inputs, outputs) ||
+            !gather(stages[stage].outputs, outputs, end)) {
+            return failf(err, NST_E_PATH, {.section = {}, .stage = stages[stage].name}, 0, 0,
+                         "the stage cannot take the place of another one: it has other slots");
+        }
+        macs_ += stages[stage].macs;
+        if (int code = model_.run_stage(stage, request_, pointers_.data(), err); code != NST_OK) {
+            return code;
+        }
+    }
+    // What was to be written stays in the buffer that the step would have read.
+    for (const PlanArgument *output = outputs; output != end; ++output) {
+        const bool written = stage != NST_NONE &&
+                             std::find(stages[stage].outputs.begin(), stages[stage].outputs.end(),
+                                       output->slot) != stages[stage].outputs.end();
+        if (written || find(inputs, outputs, output->slot) == outputs) {
+            continue;
+        }
+        if (exchanged_ != NST_NONE && exchanged_ != output->slot) {
+            return failf(err, NST_E_PATH, {}, 0, 0, "a run leaves out writing two slots");
+        }
+        exchanged_ = exchanged_ == NST_NONE ? output->slot : NST_NONE;
+    }
+    return NST_OK;
+}
+
+int nst_session::run_rows(uint32_t rows, nst_error *err, nestling::RunGuide *guide) {
     if (plan_ == nullptr) {
         return failf(err, NST_E_STATE, {}, 0, 0, "no path is selected");
     }
@@ -194,7 +277,9 @@ int nst_session::run_rows(uint32_t rows, nst_error *err) {
     }
     const uint64_t begin = nestling::now_ns();
     const nestling::SingleThread single(model_.single_thread());
-    for (const PlanStep &step : plan_->steps()) {
+    exchanged_ = NST_NONE;
+    for (size_t i = 0; i < plan_->steps().size(); ++i) {
+        const PlanStep &step = plan_->steps()[i];
         if (cancel_.load(std::memory_order_relaxed) &&
             cancel_.exchange(false, std::memory_order_relaxed)) {
             return failf(err, NST_E_CANCELLED,
@@ -206,12 +291,13 @@ int nst_session::run_rows(uint32_t rows, nst_error *err) {
                 return code;
             }
         }
-        const PlanArgument *arguments = plan_->arguments(step);
-        for (uint32_t i = 0; i < step.arguments; ++i) {
-            pointers_[i] = buffers_.at(arguments[i]);
+        uint32_t stage = step.stage;
+        if (guide != nullptr) {
+            if (int code = guide->before(*this, i, &stage, err); code != NST_OK) {
+                return code;
+            }
         }
-        if (int code = model_.run_stage(step.stage, request_, pointers_.data(), err);
-            code != NST_OK) {
+        if (int code = run_step(step, stage, err); code != NST_OK) {
             return code;
         }
     }

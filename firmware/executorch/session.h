@@ -11,6 +11,7 @@
 #include "model.h"
 #include "nestling.h"
 #include "plan.h"
+#include "run_guide.h"
 #include "slot_buffers.h"
 
 struct nst_session {
@@ -27,11 +28,17 @@ struct nst_session {
     int select_stages(std::span<const uint32_t> stages, nst_error *err);
     // What a run executes, in order; empty when nothing is selected.
     std::span<const uint32_t> stages() const;
+    const nestling::Plan *plan() const { return plan_; }
     int bind(uint32_t slot, nst_role role, void *data, size_t bytes, nst_error *err);
     int tensor(uint32_t slot, nst_tensor *out, nst_error *err) const;
     // All tokens that the selected path takes, where it takes tokens.
     int run(nst_error *err) { return run_rows(plan_ != nullptr ? plan_->rows() : 0, err); }
-    int run_rows(uint32_t rows, nst_error *err);
+    // `guide` (may be null) is told before each stage.
+    int run_rows(uint32_t rows, nst_error *err, nestling::RunGuide *guide = nullptr);
+    // For a guide, during a run: where a step of the plan reads a slot, null if it does not; and
+    // running a step again that has run.
+    void *pointer(size_t step, uint32_t slot) const;
+    int repeat(size_t step, nst_error *err);
     void cancel() { cancel_.store(true, std::memory_order_relaxed); }
     void reset_state() {
         buffers_.clear_states();
@@ -45,10 +52,15 @@ struct nst_session {
     // That a run of the selected path takes.
     uint32_t tokens() const { return plan_ != nullptr ? plan_->rows() : 0; }
     void selection(nst_selection *out) const;
+    // Multiply-accumulates of all stages that have run.
+    uint64_t macs() const { return macs_; }
 
   private:
     int adopt(const nestling::Plan &plan, uint32_t path, bool fused, nst_error *err);
     int await_caches(const nestling::PlanStep &step, nst_error *err);
+    void *at(const nestling::PlanArgument &argument) const;
+    int run_step(const nestling::PlanStep &step, uint32_t stage, nst_error *err);
+    int run_other(const nestling::PlanStep &step, uint32_t stage, nst_error *err);
 
     nst_model &model_;
     nestling::SlotBuffers buffers_;
@@ -62,6 +74,8 @@ struct nst_session {
     bool fused_ = false;
     std::vector<void *> pointers_;    // of the stage that runs
     std::vector<uint32_t> resolved_;  // what runs for a list of the caller's own
+    uint32_t exchanged_ = NST_NONE;   // slot whose buffers have changed places in this run
+    uint64_t macs_ = 0;
     std::atomic<bool> cancel_{false};
     uint32_t request_ = 0;  // of the run, or of the conversation that it goes on with
     uint64_t runs_ = 0;

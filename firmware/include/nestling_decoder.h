@@ -15,14 +15,21 @@
  *     nst_decoder_destroy(decoder);
  *
  * Policies of core/token_policy.h: one path, a rate, entropy adaptive decoding, confidence exit,
- * self-speculation; or one of your own. */
+ * self-speculation; or one of your own. Around any of them: steering, soft thinking, modes of thinking
+ * and answering; and routers, which pick the width of every layer. Those that look between the layers
+ * (steering, soft steps, routers) need paths that are chains of a stage or more a layer, as
+ * export_decoder makes them: others are refused with NST_E_PATH when it comes to a token that needs it. */
 #ifndef NESTLING_DECODER_H
 #define NESTLING_DECODER_H
 
-#include "core/decode.h"  /* nst_generate_options, nst_token: what generating gives and takes */
-#include "core/sampler.h" /* nst_sampling: temperature, top-k, top-p */
-#include "core/stop.h"    /* nst_stop_text: stop strings */
-#include "core/token_policy.h" /* nst_token_policy: which path makes the next token; one's own */
+#include "core/decode.h"      /* nst_generate_options, nst_token: what generating gives and takes */
+#include "core/mode_policy.h" /* nst_mode_policy: thinking with a budget, then answering */
+#include "core/route_policy.h" /* nst_route_policy, nst_layer_route_policy: a width for each layer */
+#include "core/sampler.h"      /* nst_sampling: temperature, top-k, top-p */
+#include "core/soft_policy.h"  /* nst_soft_policy: steps that feed a mean of embeddings */
+#include "core/steering_policy.h" /* nst_steering_policy: which tokens are steered */
+#include "core/stop.h"            /* nst_stop_text: stop strings */
+#include "core/token_policy.h"    /* nst_token_policy: which path makes the next token; one's own */
 #include "nestling.h"
 
 #ifdef __cplusplus
@@ -36,6 +43,8 @@ typedef struct nst_decoder_info {
     uint32_t vocabulary;
     uint32_t context_tokens; /* most tokens of a conversation */
     uint32_t verify_tokens;  /* best length of a draft; 0: the bundle cannot verify drafts */
+    uint32_t layers;
+    uint32_t stream_dim; /* numbers of the residual stream; 0: it is not of floats, see above */
 } nst_decoder_info;
 
 /* NST_E_PATH: the bundle holds no decoder; NST_E_NO_MEMORY. */
@@ -71,6 +80,16 @@ NST_API int nst_decoder_rule(const nst_decoder *decoder, uint32_t from, uint32_t
 /* Load every stage of a path, so that the first token that it makes need not wait. */
 NST_API int nst_decoder_load(nst_decoder *decoder, uint32_t path, nst_error *err);
 
+/* Say what a vector of steering is: `dim` numbers (nst_decoder_info.stream_dim), copied, added to the
+ * residual stream at the input of a layer, counted from 0, for the tokens whose nst_token_choice or
+ * options have bit `index`, 0 to 31. Null takes it away. A token keeps its bits: computed anew by
+ * another path, it gets the vectors of that time again. Layers that a token leaves out add nothing.
+ * May be called by callbacks of a generation; it holds from the next token on. A choice with a bit
+ * that has no vector ends the generation with NST_E_NOT_FOUND. NST_E_LIMIT, NST_E_NOT_FOUND: no such
+ * index, layer; NST_E_ARGUMENT: another number of numbers, or one that is not finite. */
+NST_API int nst_decoder_set_steering(nst_decoder *decoder, uint32_t index, uint32_t layer,
+                                     const float *vector, uint32_t dim, nst_error *err);
+
 /* Put tokens at the end of the conversation; they are computed when they are needed. NST_E_LIMIT: no
  * room for all of them, none was taken; NST_E_ARGUMENT: not a token. */
 NST_API int nst_decoder_append(nst_decoder *decoder, const uint32_t *tokens, uint32_t count,
@@ -89,7 +108,10 @@ NST_API int nst_decoder_logits(nst_decoder *decoder, uint32_t path, const float 
                                nst_error *err);
 
 /* Generate: see nst_decode_generate in core/decode.h for what it does, its errors and what holds
- * afterwards. Allocates nothing once the paths are loaded. */
+ * afterwards. Allocates nothing once the paths are loaded, except when a decoder first steers, takes
+ * soft steps or routes, and when a generation that routes begins, which loads and pins the stages
+ * that the router may choose. NST_E_STATE: called by a callback of a generation of this decoder, which
+ * may not append, rewind or ask for logits either. */
 NST_API int nst_decoder_generate(nst_decoder *decoder, const nst_generate_options *options,
                                  const nst_token_policy *policy, nst_on_token on_token, void *user,
                                  nst_generate_stats *stats, nst_error *err);
@@ -106,6 +128,7 @@ typedef struct nst_decoder_state {
     uint64_t computed;        /* tokens that runs have computed so far, */
     uint64_t recomputed;      /* those among them that had been computed by another path, */
     uint64_t resumed;         /* and those that went on from what an exit had kept */
+    uint64_t macs;            /* multiply-accumulates of all stages that have run */
 } nst_decoder_state;
 
 NST_API int nst_decoder_get_state(const nst_decoder *decoder, nst_decoder_state *out,

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from nestling_runtime import abi, decoder_abi, native
 from nestling_runtime.closing import Handle
 from nestling_runtime.errors import ContextError, EngineError
-from nestling_runtime.token_policy import FixedPath, TokenPolicy, path_of
+from nestling_runtime.token_policy import TokenPolicy, as_policy, mask, path_of
 
 if TYPE_CHECKING:
     from nestling_runtime.engine import Model
@@ -57,6 +57,8 @@ class Token:
         confidence: The largest probability.
         margin: The same less the second largest.
         token_ns: Time that it took.
+        soft_tokens: Tokens whose mean was fed before it, in the place of the token before; 0: that
+            token itself.
     """
 
     token: int
@@ -66,6 +68,7 @@ class Token:
     confidence: float
     margin: float
     token_ns: int
+    soft_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class DecoderState:
         computed: Tokens that runs have computed so far.
         recomputed: Those among them that another path had computed before.
         resumed: Those that went on from what an exit had kept.
+        macs: Multiply-accumulates of all stages that have run.
     """
 
     tokens: int
@@ -130,6 +134,7 @@ class DecoderState:
     computed: int
     recomputed: int
     resumed: int
+    macs: int
 
 
 @dataclass
@@ -161,6 +166,8 @@ class Decoder(Handle):
         self.vocabulary_size: int = info.vocabulary
         self.context_tokens: int = info.context_tokens
         self.verify_tokens: int = info.verify_tokens
+        self.layers: int = info.layers
+        self.stream_dim: int = info.stream_dim
         name = native.library().nst_decoder_path_name
         self.path_names: tuple[str, ...] = tuple(
             name(handle, index).decode() for index in range(info.paths)
@@ -275,6 +282,24 @@ class Decoder(Handle):
             self._call("nst_decoder_rule", *numbers, byref(out))
         return decoder_abi.RULES[out.value]  # type: ignore[return-value]
 
+    def set_steering(self, index: int, layer: int, vector: npt.ArrayLike | None) -> None:
+        """Say what a vector of steering is, or take it away.
+
+        Args:
+            index: Its number, 0 to 31, by which policies name it.
+            layer: At whose input it is added to the residual stream, from 0.
+            vector: (stream_dim,), copied; None: there is none any more.
+
+        Raises:
+            PathError: There is no such layer.
+            EngineError: Another number of numbers, or one that is not finite.
+        """
+        mask([index])
+        values = np.ascontiguousarray(() if vector is None else vector, dtype=np.float32)
+        data = None if vector is None else values.ctypes.data_as(POINTER(c_float))
+        with self._lock:
+            self._call("nst_decoder_set_steering", index, layer, data, values.size)
+
     def generate(
         self,
         policy: TokenPolicy | str | None = None,
@@ -282,6 +307,7 @@ class Decoder(Handle):
         max_tokens: int = 128,
         sampling: Sampling | None = None,
         prompt_path: str | None = None,
+        prompt_steering: Sequence[int] = (),
         stop_tokens: Sequence[int] = (),
         stop_texts: Sequence[bytes | str] = (),
         on_token: Callable[[Token], object] | None = None,
@@ -295,6 +321,7 @@ class Decoder(Handle):
             max_tokens: Stop behind so many.
             sampling: How to draw; default: the most probable token.
             prompt_path: Path that computes the prompt; default: the largest.
+            prompt_steering: Vectors that are added to the prompt's stream, but for its last token.
             stop_tokens: Stop behind any of these.
             stop_texts: Stop when the text ends with one of these, each 1 to 64 bytes.
             on_token: Called with each token; a true result stops.
@@ -306,9 +333,8 @@ class Decoder(Handle):
             EngineError: There is no prompt, a parameter is out of its range, drafts with a
                 temperature, or the engine failed.
         """
-        chosen = (
-            policy if isinstance(policy, TokenPolicy) else FixedPath(policy or self.path_names[-1])
-        )
+        chosen = as_policy(policy, self)
+        chosen.prepare(self)
         bound = chosen.bind(self)
         text = self._stop_text(stop_texts)
         stops = (c_uint32 * len(stop_tokens))(*stop_tokens)
@@ -320,7 +346,7 @@ class Decoder(Handle):
             decoder_abi.Sampling(how.temperature, how.top_k, how.top_p, 0, how.seed),
             stops,
             len(stops),
-            0,
+            mask(prompt_steering),
             ctypes.pointer(text.raw) if stop_texts else None,
         )
         made: list[Token] = []
@@ -347,8 +373,8 @@ class Decoder(Handle):
                 byref(stats),
                 byref(error),
             )
-        if bound.failure is not None:
-            raise bound.failure
+        if (failure := bound.raised()) is not None:
+            raise failure
         self._check(code, error)
         return Generation(
             tuple(made),
@@ -381,6 +407,7 @@ class Decoder(Handle):
             raw.computed,
             raw.recomputed,
             raw.resumed,
+            raw.macs,
         )
 
     def _token(self, raw: decoder_abi.Token) -> Token:
@@ -393,6 +420,7 @@ class Decoder(Handle):
             signals.confidence,
             signals.margin,
             raw.token_ns,
+            raw.soft_tokens,
         )
 
     def _stop_text(self, texts: Sequence[bytes | str]) -> _StopText:

@@ -23,10 +23,14 @@ from nestling_runtime.abi import Error, Policy, PolicyCost
 NO_PATH = 0xFFFF_FFFF
 ENTROPY_WINDOW_MAX = 64
 LADDER_MAX = 16
+SOFT_MAX = 16
+STEERING_MAX = 32
+ROUTE_LAYERS_MAX = 64
 
 STOP_REASONS = ("length", "token", "text", "caller", "context", "error")
 RULES = ("keep", "recompute", "propagate")
 EXIT_SIGNALS = ("confidence", "margin", "entropy")
+SOFT_SWITCHES = ("confidence", "trend")
 
 
 class LogitSignals(Structure):
@@ -87,17 +91,36 @@ class TokenChoice(Structure):
         ("draft_tokens", c_uint32),
         ("verify", c_uint32),
         ("draft_confidence", c_float),
+        ("soft_tokens", c_uint32),
+        ("steering", c_uint32),
+        ("forced", c_uint32),
+        ("token", c_uint32),
+    ]
+
+
+class LayerInput(Structure):
+    """`nst_layer_input`."""
+
+    _fields_ = [
+        ("layer", c_uint32),
+        ("layers", c_uint32),
+        ("levels", c_uint32),
+        ("path_level", c_uint32),
+        ("skippable", c_uint32),
+        ("dim", c_uint32),
+        ("stream", POINTER(c_float)),
     ]
 
 
 Choose = CFUNCTYPE(None, c_void_p, POINTER(TokenSignals), POINTER(TokenChoice))
 Accept = CFUNCTYPE(c_uint32, c_void_p, POINTER(TokenSignals))
+Route = CFUNCTYPE(c_uint32, c_void_p, POINTER(LayerInput))
 
 
 class TokenPolicy(Structure):
     """`nst_token_policy`."""
 
-    _fields_ = [("self", c_void_p), ("choose", Choose), ("accept", Accept)]
+    _fields_ = [("self", c_void_p), ("choose", Choose), ("accept", Accept), ("route", Route)]
 
 
 class FixedPolicy(Structure):
@@ -152,6 +175,90 @@ class RatePolicy(Structure):
     _fields_ = [("costs", Policy), ("token_us", c_double), ("horizon", c_uint32)]
 
 
+class SteeringPolicy(Structure):
+    """`nst_steering_policy`."""
+
+    _fields_ = [("inner", TokenPolicy), ("vectors", c_uint32), ("entropy_bits", c_float)]
+
+
+class SoftPolicy(Structure):
+    """`nst_soft_policy`."""
+
+    _fields_ = [
+        ("inner", TokenPolicy),
+        ("decides", c_uint32),
+        ("confidence", c_float),
+        ("dwell", c_uint32),
+        ("most_switches", c_uint32),
+        ("tokens", c_uint32),
+        ("soft", c_uint32),
+        ("begun", c_uint32),
+        ("stay", c_uint32),
+        ("switches", c_uint32),
+        ("reference_bits", c_float),
+    ]
+
+
+class RoutePolicy(Structure):
+    """`nst_route_policy`."""
+
+    _fields_ = [
+        ("path", c_uint32),
+        ("dim", c_uint32),
+        ("hidden", c_uint32),
+        ("routes", c_uint32),
+        ("layers", c_uint32),
+        ("price", c_float),
+        ("hidden_weight", POINTER(c_float)),
+        ("hidden_bias", POINTER(c_float)),
+        ("output_weight", POINTER(c_float)),
+        ("output_bias", POINTER(c_float)),
+        ("costs", POINTER(c_float)),
+        ("levels", POINTER(c_uint8)),
+        ("scratch", POINTER(c_float)),
+        ("route", c_uint32),
+    ]
+
+
+class LayerRouter(Structure):
+    """`nst_layer_router`."""
+
+    _fields_ = [
+        ("weight", POINTER(c_float)),
+        ("bias", POINTER(c_float)),
+        ("levels", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class LayerRoutePolicy(Structure):
+    """`nst_layer_route_policy`."""
+
+    _fields_ = [
+        ("path", c_uint32),
+        ("dim", c_uint32),
+        ("layers", c_uint32),
+        ("reserved", c_uint32),
+        ("routers", LayerRouter * ROUTE_LAYERS_MAX),
+    ]
+
+
+class ModePolicy(Structure):
+    """`nst_mode_policy`."""
+
+    _fields_ = [
+        ("thinking", TokenPolicy),
+        ("answering", TokenPolicy),
+        ("thinking_tokens", c_uint32),
+        ("closing_count", c_uint32),
+        ("closing", POINTER(c_uint32)),
+        ("thought", c_uint32),
+        ("matched", c_uint32),
+        ("forcing", c_uint32),
+        ("answers", c_uint32),
+    ]
+
+
 class Token(Structure):
     """`nst_token`."""
 
@@ -159,7 +266,7 @@ class Token(Structure):
         ("token", c_uint32),
         ("path", c_uint32),
         ("drafted", c_uint32),
-        ("reserved", c_uint32),
+        ("soft_tokens", c_uint32),
         ("logits", LogitSignals),
         ("token_ns", c_uint64),
     ]
@@ -177,7 +284,7 @@ class GenerateOptions(Structure):
         ("sampling", Sampling),
         ("stop_tokens", POINTER(c_uint32)),
         ("stop_token_count", c_uint32),
-        ("reserved", c_uint32),
+        ("prompt_steering", c_uint32),
         ("stop", POINTER(StopText)),
     ]
 
@@ -207,6 +314,8 @@ class DecoderInfo(Structure):
         ("vocabulary", c_uint32),
         ("context_tokens", c_uint32),
         ("verify_tokens", c_uint32),
+        ("layers", c_uint32),
+        ("stream_dim", c_uint32),
     ]
 
 
@@ -221,6 +330,7 @@ class DecoderState(Structure):
         ("computed", c_uint64),
         ("recomputed", c_uint64),
         ("resumed", c_uint64),
+        ("macs", c_uint64),
     ]
 
 
@@ -244,10 +354,17 @@ CHECKED_STRUCTS: dict[str, type[Structure]] = {
     "nst_generate_options": GenerateOptions,
     "nst_generate_stats": GenerateStats,
     "nst_growth": Growth,
+    "nst_layer_input": LayerInput,
+    "nst_layer_route_policy": LayerRoutePolicy,
+    "nst_layer_router": LayerRouter,
     "nst_logit_signals": LogitSignals,
+    "nst_mode_policy": ModePolicy,
     "nst_rate_policy": RatePolicy,
+    "nst_route_policy": RoutePolicy,
     "nst_sampling": Sampling,
+    "nst_soft_policy": SoftPolicy,
     "nst_speculative_policy": SpeculativePolicy,
+    "nst_steering_policy": SteeringPolicy,
     "nst_stop_text": StopText,
     "nst_token": Token,
     "nst_token_choice": TokenChoice,
@@ -271,6 +388,7 @@ PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
     "nst_decoder_set_rule": (c_int, (c_void_p, _u32, _u32, _u32, _err)),
     "nst_decoder_rule": (c_int, (c_void_p, _u32, _u32, POINTER(_u32), _err)),
     "nst_decoder_load": (c_int, (c_void_p, _u32, _err)),
+    "nst_decoder_set_steering": (c_int, (c_void_p, _u32, _u32, POINTER(c_float), _u32, _err)),
     "nst_decoder_append": (c_int, (c_void_p, POINTER(_u32), _u32, _err)),
     "nst_decoder_rewind": (c_int, (c_void_p, _u32, _err)),
     "nst_decoder_tokens": (c_int, (c_void_p, POINTER(_u32), _u32, POINTER(_u32), _err)),
@@ -306,5 +424,18 @@ PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {
         (POINTER(RatePolicy), POINTER(PolicyCost), _u32, c_double, _u32),
     ),
     "nst_rate_policy_use": (TokenPolicy, (POINTER(RatePolicy),)),
+    "nst_steering_policy_init": (
+        c_bool,
+        (POINTER(SteeringPolicy), POINTER(TokenPolicy), _u32, c_float),
+    ),
+    "nst_steering_policy_use": (TokenPolicy, (POINTER(SteeringPolicy),)),
+    "nst_soft_policy_init": (c_bool, (POINTER(SoftPolicy), POINTER(TokenPolicy))),
+    "nst_soft_policy_use": (TokenPolicy, (POINTER(SoftPolicy),)),
+    "nst_mode_policy_init": (c_bool, (POINTER(ModePolicy),)),
+    "nst_mode_policy_use": (TokenPolicy, (POINTER(ModePolicy),)),
+    "nst_route_policy_init": (c_bool, (POINTER(RoutePolicy),)),
+    "nst_route_policy_use": (TokenPolicy, (POINTER(RoutePolicy),)),
+    "nst_layer_route_policy_init": (c_bool, (POINTER(LayerRoutePolicy),)),
+    "nst_layer_route_policy_use": (TokenPolicy, (POINTER(LayerRoutePolicy),)),
     **pool_abi.PROTOTYPES,
 }

@@ -16,7 +16,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from ctypes import byref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from nestling_runtime import abi, decoder_abi, native
 from nestling_runtime.errors import EngineError, PathError
@@ -35,15 +38,25 @@ class NativePolicy:
         raw: the functions.
         keep: what they point into.
         failure: what a function of Python's raised, to be raised again.
+        inner: the policy that this one stands around.
     """
 
     raw: decoder_abi.TokenPolicy
     keep: list[object] = field(default_factory=list)
     failure: BaseException | None = None
+    inner: NativePolicy | None = None
+
+    def raised(self) -> BaseException | None:
+        """Return what a function of this policy, or of one inside it, raised."""
+        return self.failure or (self.inner.raised() if self.inner is not None else None)
 
 
 class TokenPolicy(ABC):
     """Picks the path of each token. One object may serve any number of generations."""
+
+    def prepare(self, decoder: Decoder) -> None:
+        """Tell the decoder what the policy needs of it before a generation; nothing as a rule."""
+        return
 
     @abstractmethod
     def bind(self, decoder: Decoder) -> NativePolicy:
@@ -67,7 +80,7 @@ class FixedPath(TokenPolicy):
 
     def bind(self, decoder: Decoder) -> NativePolicy:
         """See `TokenPolicy`."""
-        return _use("nst_fixed_policy_use", decoder_abi.FixedPolicy(decoder.path_index(self.path)))
+        return use("nst_fixed_policy_use", decoder_abi.FixedPolicy(decoder.path_index(self.path)))
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ class EntropySwitch(TokenPolicy):
             self.minimum_stay,
             self.ahead,
         )
-        return _use("nst_entropy_policy_use", raw, accepted)
+        return use("nst_entropy_policy_use", raw, accepted)
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,7 @@ class ConfidenceExit(TokenPolicy):
             len(numbers),
             decoder_abi.EXIT_SIGNALS.index(self.signal),
         )
-        return _use("nst_exit_policy_use", raw, accepted)
+        return use("nst_exit_policy_use", raw, accepted)
 
 
 @dataclass(frozen=True)
@@ -172,7 +185,7 @@ class SelfSpeculation(TokenPolicy):
         raw = decoder_abi.SpeculativePolicy(
             decoder.path_index(self.draft), decoder.path_index(self.verify), tokens, self.confidence
         )
-        return _use("nst_speculative_policy_use", raw)
+        return use("nst_speculative_policy_use", raw)
 
 
 @dataclass(frozen=True)
@@ -194,7 +207,7 @@ class TokenRate(TokenPolicy):
         accepted = native.library().nst_rate_policy_init(
             byref(raw), costs, len(costs), self.tokens_per_second, self.horizon
         )
-        bound = _use("nst_rate_policy_use", raw, accepted)
+        bound = use("nst_rate_policy_use", raw, accepted)
         bound.keep.append(costs)
         return bound
 
@@ -224,16 +237,63 @@ class Signals:
     elapsed_ns: int
 
 
+@dataclass(frozen=True)
+class Choice:
+    """How the next token is made.
+
+    Attributes:
+        path: Name of the path.
+        steering: Vectors that are added to its stream, by their numbers; see
+            `Decoder.set_steering`.
+        soft_tokens: Not 0: the mean of so many likeliest tokens is fed in the place of the last
+            one; at most 16, and not for the first token of a generation.
+        token: The token that it is, whatever the logits say; None: it is drawn.
+    """
+
+    path: str
+    steering: tuple[int, ...] = ()
+    soft_tokens: int = 0
+    token: int | None = None
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """What `CustomPolicy.route` is told where a token comes to a layer.
+
+    Attributes:
+        layer: Its number, from 0.
+        layers: Of the model.
+        levels: Of its feed-forward: widths from 1 up.
+        path_level: That the path has here.
+        skippable: Whether it may be left out.
+        stream: The residual stream, float32 (dim,), a copy.
+    """
+
+    layer: int
+    layers: int
+    levels: int
+    path_level: int
+    skippable: bool
+    stream: npt.NDArray[np.float32]
+
+
 class CustomPolicy(TokenPolicy):
-    """A policy written in Python; override `choose`, and `accept` where it matters."""
+    """A policy written in Python; override `choose`, and `accept` or `route` where it matters."""
 
     @abstractmethod
-    def choose(self, last: Signals) -> str:
-        """Return the name of the path that makes the next token."""
+    def choose(self, last: Signals) -> str | Choice:
+        """Return the name of the path that makes the next token, or more about it."""
 
     def accept(self, now: Signals) -> str | None:
         """Return None to draw from these logits, or a path to compute the token with instead."""
         return None
+
+    def route(self, at: LayerInput) -> int:
+        """Return the level of a layer's feed-forward, 0: the layer is left out (PROPAGATE).
+
+        Only a class that overrides it has its tokens routed.
+        """
+        return at.path_level
 
     def bind(self, decoder: Decoder) -> NativePolicy:
         """See `TokenPolicy`."""
@@ -256,7 +316,15 @@ class CustomPolicy(TokenPolicy):
         def choose(_: object, last: Sequence[decoder_abi.TokenSignals], out: object) -> None:
             choice = out[0]  # type: ignore[index]
             try:
-                choice.path = decoder.path_index(self.choose(told(last[0])))
+                chosen = self.choose(told(last[0]))
+                if isinstance(chosen, Choice):
+                    choice.steering = mask(chosen.steering)
+                    choice.soft_tokens = chosen.soft_tokens
+                    choice.forced = chosen.token is not None
+                    choice.token = chosen.token or 0
+                choice.path = decoder.path_index(
+                    chosen.path if isinstance(chosen, Choice) else chosen
+                )
             except BaseException as error:
                 bound.failure = error
                 choice.path = decoder_abi.NO_PATH
@@ -269,8 +337,24 @@ class CustomPolicy(TokenPolicy):
                 bound.failure = error
                 return len(names)
 
+        def route(_: object, raw: Sequence[decoder_abi.LayerInput]) -> int:
+            at = raw[0]
+            try:
+                stream = np.ctypeslib.as_array(at.stream, shape=(at.dim,)).copy()
+                level = self.route(
+                    LayerInput(
+                        at.layer, at.layers, at.levels, at.path_level, bool(at.skippable), stream
+                    )
+                )
+                return level if 0 <= level <= at.levels else decoder_abi.NO_PATH
+            except BaseException as error:
+                bound.failure = error
+                return decoder_abi.NO_PATH
+
         bound.raw.choose = decoder_abi.Choose(choose)
         bound.raw.accept = decoder_abi.Accept(accept)
+        if type(self).route is not CustomPolicy.route:
+            bound.raw.route = decoder_abi.Route(route)
         return bound
 
 
@@ -290,11 +374,13 @@ class Changeable(TokenPolicy):
     def bind(self, decoder: Decoder) -> NativePolicy:
         """See `TokenPolicy`; a policy that replaces another one is bound when it is first used."""
         bound = NativePolicy(decoder_abi.TokenPolicy())
+        self.policy.prepare(decoder)
         current = [(self.policy, self.policy.bind(decoder))]
 
         def now() -> NativePolicy:
             if current[0][0] is not self.policy:
                 policy = self.policy
+                policy.prepare(decoder)
                 current[0] = policy, policy.bind(decoder)
             return current[0][1]
 
@@ -303,7 +389,7 @@ class Changeable(TokenPolicy):
             try:
                 inner = now()
                 inner.raw.choose(inner.raw.self, last, out)
-                bound.failure = inner.failure
+                bound.failure = inner.raised()
             except BaseException as error:
                 bound.failure = error
                 out[0].path = decoder_abi.NO_PATH  # type: ignore[index]
@@ -313,20 +399,61 @@ class Changeable(TokenPolicy):
             if not inner.raw.accept:
                 return decoder_abi.NO_PATH
             path: int = inner.raw.accept(inner.raw.self, signals)
-            bound.failure = inner.failure
+            bound.failure = inner.raised()
             return path
+
+        def route(_: object, at: Any) -> int:
+            inner = current[0][1]
+            if not inner.raw.route:
+                return int(at[0].path_level)
+            level: int = inner.raw.route(inner.raw.self, at)
+            bound.failure = inner.raised()
+            return level
 
         bound.raw.choose = decoder_abi.Choose(choose)
         bound.raw.accept = decoder_abi.Accept(accept)
+        if current[0][1].raw.route:
+            bound.raw.route = decoder_abi.Route(route)
         return bound
 
 
-def _use(function: str, state: ctypes.Structure, accepted: bool = True) -> NativePolicy:
-    """Return the policy whose memory is `state`."""
+def use(
+    function: str,
+    state: ctypes.Structure,
+    accepted: bool = True,
+    inner: NativePolicy | None = None,
+) -> NativePolicy:
+    """Return the policy whose memory is `state`, which may stand around another one.
+
+    Raises:
+        EngineError: The library has not accepted its parameters.
+    """
     if not accepted:
         raise EngineError("a parameter of the policy is out of its range")
     raw = getattr(native.library(), function)(byref(state))
-    return NativePolicy(raw, [state])
+    return NativePolicy(raw, [state], inner=inner)
+
+
+def mask(vectors: Sequence[int]) -> int:
+    """Return steering vectors as bits.
+
+    Raises:
+        EngineError: One is none of 0 to 31.
+    """
+    if not all(0 <= vector < decoder_abi.STEERING_MAX for vector in vectors):
+        raise EngineError(
+            "there is no such steering vector",
+            expected=f"0..{decoder_abi.STEERING_MAX - 1}",
+            actual=list(vectors),
+        )
+    return sum(1 << vector for vector in set(vectors))
+
+
+def as_policy(policy: TokenPolicy | str | None, decoder: Decoder) -> TokenPolicy:
+    """Return a policy; a name stands for always that path, None for always the largest."""
+    if isinstance(policy, TokenPolicy):
+        return policy
+    return FixedPath(policy or decoder.path_names[-1])
 
 
 def path_of(name: str, names: Sequence[str]) -> int:
