@@ -38,17 +38,18 @@ class NativePolicy:
         raw: the functions.
         keep: what they point into.
         failure: what a function of Python's raised, to be raised again.
-        inner: the policy that this one stands around.
+        inner: the policies that this one stands around.
     """
 
     raw: decoder_abi.TokenPolicy
     keep: list[object] = field(default_factory=list)
     failure: BaseException | None = None
-    inner: NativePolicy | None = None
+    inner: tuple[NativePolicy, ...] = ()
 
     def raised(self) -> BaseException | None:
         """Return what a function of this policy, or of one inside it, raised."""
-        return self.failure or (self.inner.raised() if self.inner is not None else None)
+        failures = (self.failure, *(policy.raised() for policy in self.inner))
+        return next((failure for failure in failures if failure is not None), None)
 
 
 class TokenPolicy(ABC):
@@ -421,9 +422,9 @@ def use(
     function: str,
     state: ctypes.Structure,
     accepted: bool = True,
-    inner: NativePolicy | None = None,
+    *inner: NativePolicy,
 ) -> NativePolicy:
-    """Return the policy whose memory is `state`, which may stand around another one.
+    """Return the policy whose memory is `state`, which may stand around others.
 
     Raises:
         EngineError: The library has not accepted its parameters.

@@ -17,8 +17,10 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -163,6 +165,37 @@ def train_router(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return router.eval()
+
+
+def export_router(
+    router: Router, routes: Sequence[Subnet], costs: Tensor, price: float, file: Path
+) -> None:
+    """Write a router for `nestling_runtime.routing.RouteChoice`, which runs it natively.
+
+    Args:
+        router: Trained.
+        routes: What it chooses from, see `list_routes`.
+        costs: Of each, (routes,).
+        price: Loss that a unit of cost is worth, see `pick_routes`.
+        file: An .npz file.
+    """
+    widths = np.array([route.levels[1::2] for route in routes], dtype=np.uint8)
+    chosen = (widths != widths[:1]).any(axis=0)
+    levels = widths[:, int(chosen.argmax()) :]
+    arrays = {
+        "hidden_weight": router.hidden.weight,
+        "hidden_bias": router.hidden.bias,
+        "output_weight": router.output.weight,
+        "output_bias": router.output.bias,
+        "costs": costs.float(),
+    }
+    with file.open("wb") as out:
+        np.savez(
+            out,
+            **{name: tensor.detach().numpy() for name, tensor in arrays.items()},
+            levels=levels,
+            price=np.float32(price),
+        )
 
 
 def pick_routes(losses: Tensor, costs: Tensor, mean_cost: float) -> tuple[Tensor, float]:
