@@ -30,8 +30,13 @@ from nestling_runtime.errors import (
 from nestling_runtime.native import version
 from nestling_runtime.placement import Fallback, Placement, TargetState
 from nestling_runtime.policy import BudgetPolicy, Policy
+from nestling_runtime.routing import LayerRouting, RouteChoice
 from nestling_runtime.session import Session
+from nestling_runtime.soft_thinking import SoftThinking
+from nestling_runtime.steering import Steering, SteeringVector
+from nestling_runtime.thinking_budget import ThinkingBudget
 from nestling_runtime.token_policy import (
+    Choice,
     ConfidenceExit,
     CustomPolicy,
     EntropySwitch,
@@ -49,6 +54,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CancelledError",
+    "Choice",
     "ConfidenceExit",
     "ContextError",
     "CustomPolicy",
@@ -59,17 +65,23 @@ __all__ = [
     "Fallback",
     "FixedPath",
     "Generation",
+    "LayerRouting",
     "Model",
     "NestlingError",
     "PathError",
     "Placement",
     "Policy",
+    "RouteChoice",
     "Sampling",
     "SelfSpeculation",
     "Session",
     "SignatureError",
+    "SoftThinking",
+    "Steering",
+    "SteeringVector",
     "TargetError",
     "TargetState",
+    "ThinkingBudget",
     "TokenPolicy",
     "TokenRate",
     "open",
