@@ -32,14 +32,14 @@ uint64_t Residency::own_estimate(uint32_t index) const {
 // The fast path of a switch: everything is there already.
 bool Residency::pin_if_ready(StageList stages) {
     for (const uint32_t index : stages) {
-        if (entries_[index].state != State::kReady) {
+        if (entry_of(index).state != State::kReady) {
             return false;
         }
     }
     ++clock_;
     for (const uint32_t index : stages) {
-        ++entries_[index].pins;
-        entries_[index].last_use = clock_;
+        ++entry_of(index).pins;
+        entry_of(index).last_use = clock_;
     }
     return true;
 }
@@ -59,7 +59,7 @@ int Residency::check_budget(StageList stages, StageList leaving, nst_error *err)
     std::vector<uint8_t> counted(entries_.size(), 0);
     std::vector<uint32_t> released(entries_.size(), 0);
     for (const uint32_t index : leaving) {
-        ++released[index];
+        ++released[home(index)];
     }
     uint64_t bytes = 0;
     around_.constants->begin_sum();
@@ -70,7 +70,7 @@ int Residency::check_budget(StageList stages, StageList leaving, nst_error *err)
         }
     };
     for (const uint32_t index : stages) {
-        count(index);
+        count(home(index));
     }
     for (uint32_t index = 0; index < entries_.size(); ++index) {
         if (entries_[index].pins > released[index]) {
@@ -119,7 +119,7 @@ void Residency::unload(uint32_t index) {
 
 void Residency::unpin_locked(StageList stages) {
     for (const uint32_t index : stages) {
-        --entries_[index].pins;
+        --entry_of(index).pins;
     }
 }
 
@@ -202,10 +202,10 @@ int Residency::acquire(StageList stages, const Step &step, nst_error *err) {
     }
     // Pin first, so that making room for one stage cannot evict another one of the same set.
     for (const uint32_t index : stages) {
-        ++entries_[index].pins;
+        ++entry_of(index).pins;
     }
     for (size_t i = 0; i < stages.size(); ++i) {
-        const uint32_t index = stages[i];
+        const uint32_t index = home(stages[i]);
         changed_.wait(lock, [&] { return entries_[index].state != State::kLoading; });
         entries_[index].last_use = ++clock_;
         int code = NST_OK;
@@ -268,8 +268,11 @@ uint64_t Residency::missing_bytes(StageList stages) {
             (void)around_.constants->add_to_sum(stage(i));
         }
     }
-    for (const uint32_t index : stages) {
-        if (entries_[index].state != State::kReady) {
+    std::vector<uint8_t> counted(entries_.size(), 0);
+    for (const uint32_t visit : stages) {
+        const uint32_t index = home(visit);
+        if (entries_[index].state != State::kReady && counted[index] == 0) {
+            counted[index] = 1;
             bytes += around_.constants->add_to_sum(stage(index)) + own_estimate(index);
         }
     }
@@ -288,8 +291,9 @@ int Residency::set_budget(uint64_t budget_bytes, nst_error *err) {
     return NST_OK;
 }
 
-int Residency::evict(uint32_t index, nst_error *err) {
+int Residency::evict(uint32_t visit, nst_error *err) {
     const Lock lock(mutex_);
+    const uint32_t index = home(visit);
     const Entry &entry = entries_[index];
     if (entry.pins > 0 || entry.state == State::kLoading) {
         return failf(err, NST_E_STATE, {.section = {}, .stage = stage(index).name}, 0, entry.pins,
@@ -331,7 +335,7 @@ void Residency::memory(nst_memory *out) {
 
 void Residency::stage_stats(uint32_t index, nst_stage_stats *out) {
     const Lock lock(mutex_);
-    const Entry &entry = entries_[index];
+    const Entry &entry = entries_[home(index)];
     out->loads = entry.loads;
     out->load_ns = entry.load_ns;
     out->resident = entry.state == State::kReady ? 1 : 0;

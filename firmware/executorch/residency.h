@@ -17,7 +17,8 @@ namespace nestling {
 using StageList = std::span<const uint32_t>;
 
 // All stages of one model. Thread-safe. A stage is absent, being loaded or ready; ready stages that
-// nobody has pinned may be evicted, the least recently used first.
+// nobody has pinned may be evicted, the least recently used first. Visits of one stage, see
+// Stage::loaded_as, are in memory once.
 //
 // The budget is a promise: when a call returns, resident bytes are within it. What a stage will
 // take is known before it is loaded, see LoadedStage::own_bytes.
@@ -39,7 +40,7 @@ class Residency {
     void unpin(StageList stages);
 
     // Pinned stages only: the object stays where it is until unpinned.
-    LoadedStage *ready(uint32_t stage) const { return entries_[stage].loaded.get(); }
+    LoadedStage *ready(uint32_t stage) const { return entries_[home(stage)].loaded.get(); }
 
     uint64_t missing_bytes(StageList stages);
     int set_budget(uint64_t budget_bytes, nst_error *err);
@@ -63,6 +64,9 @@ class Residency {
     using Lock = std::unique_lock<std::mutex>;
 
     const Stage &stage(uint32_t index) const { return around_.tables->stages[index]; }
+    // Where a stage's entry is; those of its other visits stay empty.
+    uint32_t home(uint32_t index) const { return stage(index).loaded_as; }
+    Entry &entry_of(uint32_t index) { return entries_[home(index)]; }
     uint64_t own_estimate(uint32_t index) const;
     bool pin_if_ready(StageList stages);
     int check_budget(StageList stages, StageList leaving, nst_error *err);

@@ -167,6 +167,41 @@ void count_buffers(Tables *tables) {
     }
 }
 
+// Whether a stage may read or write one slot in the place of the other: the same, or another cache.
+bool interchange(const Slot &a, const Slot &b) {
+    const bool rows = (a.grows && b.grows) || (a.append != NST_NONE && b.append != NST_NONE);
+    return &a == &b || (rows && a.dtype == b.dtype && a.shape == b.shape);
+}
+
+bool is_visit(const Tables &tables, const Stage &a, const Stage &b) {
+    const auto same_slots = [&](const std::vector<uint32_t> &x, const std::vector<uint32_t> &y) {
+        return std::equal(x.begin(), x.end(), y.begin(), y.end(), [&](uint32_t i, uint32_t j) {
+            return interchange(tables.slots[i], tables.slots[j]);
+        });
+    };
+    return same_slots(a.inputs, b.inputs) && same_slots(a.outputs, b.outputs) &&
+           std::equal(a.bindings.begin(), a.bindings.end(), b.bindings.begin(), b.bindings.end(),
+                      [](const Binding &x, const Binding &y) {
+                          return x.constant == y.constant && x.name == y.name;
+                      });
+}
+
+// Stages that stand in for each other fail to load one by one, so there each is loaded for itself.
+void find_visits(Tables *tables) {
+    std::vector<std::vector<uint32_t>> loaded(tables->programs.size());
+    for (uint32_t i = 0; i < tables->stages.size(); ++i) {
+        Stage &stage = tables->stages[i];
+        std::vector<uint32_t> &others = loaded[stage.program];
+        const auto found = std::find_if(others.begin(), others.end(), [&](uint32_t other) {
+            return tables->targets.size() == 1 && is_visit(*tables, tables->stages[other], stage);
+        });
+        stage.loaded_as = found != others.end() ? *found : i;
+        if (found == others.end()) {
+            others.push_back(i);
+        }
+    }
+}
+
 int check_delegate_names(const Tables &tables, nst_error *err) {
     std::unordered_map<std::string_view, uint32_t> meaning;
     for (const Stage &stage : tables.stages) {
@@ -234,6 +269,7 @@ int Tables::read(const nst_bundle &bundle, nst_error *err) {
         return code;
     }
     count_buffers(this);
+    find_visits(this);
     return check_delegate_names(*this, err);
 }
 

@@ -61,6 +61,9 @@ struct Stage {
     std::vector<uint32_t> inputs;
     std::vector<uint32_t> outputs;
     std::vector<Binding> bindings;  // sorted by name
+    // The first stage of the same program and weights that runs on these slots as well: itself, or
+    // another visit of what both are. It is loaded for all of them.
+    uint32_t loaded_as;
 };
 
 struct Path {

@@ -48,10 +48,13 @@ class Exported:
         net: in eager torch: the oracle.
         paths: by name, small to large.
         model: the bundle, opened.
+        path: the bundle.
     """
 
-    def __init__(self, net: ElasticLlama, paths: dict[str, Subnet], model: Model) -> None:
-        self.net, self.paths, self.model = net, paths, model
+    def __init__(
+        self, net: ElasticLlama, paths: dict[str, Subnet], model: Model, path: Path
+    ) -> None:
+        self.net, self.paths, self.model, self.path = net, paths, model, path
 
     def logits(self, tokens: Sequence[int], path: str) -> torch.Tensor:
         """The model's own forward over the whole sequence, (tokens, vocabulary)."""
@@ -81,7 +84,7 @@ def exported(net: ElasticLlama, paths: dict[str, Subnet], folder: Path) -> Itera
     path = folder / "net.nest"
     export_decoder(net, path, shape=SHAPE, paths=paths, jobs=1, cache_dir=CACHE)
     with nestling_runtime.open(path, threads=1) as model:
-        yield Exported(net, paths, model)
+        yield Exported(net, paths, model, path)
 
 
 @pytest.fixture(scope="module", params=["own", "shared"])
@@ -201,6 +204,19 @@ def test_visits_are_the_same_program_and_weights(recursive: Exported) -> None:
     by_path = [bundle.paths[bundle.path_index(name)] for name in recursive.paths]
     assert len({path.parameters for path in by_path}) == 1
     assert by_path[0].weight_bytes == by_path[2].weight_bytes
+
+
+def test_visits_are_loaded_once(recursive: Exported) -> None:
+    with nestling_runtime.open(recursive.path, threads=1) as model, model.session() as session:
+        session.select("thrice")
+        assert len(session.stages) == 10
+        # Stem, two layers and head; what borrows its keys and values is another program.
+        loaded = 7 if shares(recursive) else 6
+        assert model.memory().loads == model.memory().stages_resident == loaded
+        session.select("once")
+        assert model.memory().loads == loaded + 1  # the exit
+        model.evict()
+        assert model.memory().stages_resident == 7
 
 
 @pytest.fixture(scope="module")
