@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from experts.bundles import CACHE
 from torch import Tensor, nn
 
+import nestling_runtime
+from nestling.chain_export import export_chain
 from nestling.elastic import ElasticAttention, ElasticFeedForward, Supernet
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.families.vit import ClassTokenHead, PatchStem
@@ -17,7 +21,7 @@ from nestling.experts.operator import resident_experts
 from nestling.experts.routing import Router
 from nestling.export import export_bundle
 from nestling.partition.chain import Chain
-from nestling.partition.tasks import cut_tasks
+from nestling.partition.tasks import BATCH_PATH, cut_task_batch, cut_tasks
 from nestling.quantize.linear import RowQuantizedLinear
 from nestling.quantize.schemes import get_scheme
 
@@ -82,6 +86,30 @@ def test_each_task_computes_its_network_and_shares_the_rest() -> None:
     digit, parity = (set(path.stages) for path in chain.paths.values())
     assert digit - parity == {"layer1.ffn.digit", "head.digit"}
     assert len(chain.experts) == 1
+
+
+def test_rows_of_one_batch_belong_to_different_tasks(tmp_path: Path) -> None:
+    """On the engine, against eager torch row by row; any mixture of the same rows."""
+    stem, blocks, heads = make_parts()
+    pixels = torch.randn(5, 1, 8, 8)
+    chain = cut_task_batch(stem, blocks, heads, {"pixels": torch.zeros(5, 1, 8, 8)})
+    path = tmp_path / "batch.nest"
+    export_chain(chain, path, jobs=1, cache_dir=CACHE)
+    with nestling_runtime.open(path, threads=1) as model, model.session() as session:
+        session.select(BATCH_PATH)
+        for order in ([0, 1, 0, 1, 1], [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]):
+            found = session.run(pixels=pixels.numpy(), task=np.array(order))
+            for row, number in enumerate(order):
+                task = list(TASKS)[number]
+                select_task(blocks[-1], task)
+                with torch.no_grad():
+                    x = stem(pixels[row : row + 1])
+                    for block in blocks:
+                        x = block(x)
+                    wanted = heads[task](x)
+                np.testing.assert_allclose(
+                    found[task][row], wanted[0].numpy(), rtol=1e-4, atol=1e-4
+                )
 
 
 def test_routers_stay_exact_whatever_the_scheme() -> None:

@@ -144,6 +144,24 @@ class ExpertFeedForward(ElasticBlock):
         post = copy.deepcopy(self.post).eval()
         return BlockStage(self.prepare(), [part], nn.Identity(), post, residual=True)
 
+    def batch_stage(self, number: int, tasks: Sequence[str]) -> BlockStage:
+        """Return `(x, task) -> x` as `stage` does, each row of the batch with its task's router.
+
+        Args:
+            number: Of the layer in the bundle's expert index.
+            tasks: Whose routers; int64 (batch,) `task` counts in this order. A layer that has one
+                router uses it for all.
+
+        Raises:
+            ModelError: There is no such task.
+        """
+        names = tasks if len(self.routers) > 1 else (self.task,) * len(tasks)
+        routers = [copy.deepcopy(self._router(task)) for task in names]
+        shared = copy.deepcopy(self.shared), copy.deepcopy(self.shared_gate)
+        part = StageExperts(RouterOfEachRow(routers), number, *shared).eval()
+        post = copy.deepcopy(self.post).eval()
+        return BlockStage(self.prepare(), [part], nn.Identity(), post, residual=True)
+
     def magnitude(self) -> Tensor:
         """Return one: the layer has one unit."""
         return torch.ones(1)
@@ -185,6 +203,30 @@ class PlainExperts(nn.Module):
         return add_shared(y, h, self.shared, self.shared_gate)
 
 
+class RouterOfEachRow(nn.Module):
+    """`(h, task) -> scores`, each row of the batch by its task's router.
+
+    All routers score all rows, which is little beside the experts, and a row keeps its own: exact,
+    and made of operators that every target has.
+
+    Args:
+        routers: By number of the task, each `(..., dim) -> (..., experts)`.
+    """
+
+    def __init__(self, routers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.routers = nn.ModuleList(routers)
+        self.register_buffer("rows", torch.eye(len(routers)))
+
+    def forward(self, h: Tensor, task: Tensor) -> Tensor:
+        """Take (batch, ..., dim) and int64 (batch,), return (batch, ..., experts)."""
+        rows: Tensor = self.rows  # type: ignore[assignment]
+        own = torch.nn.functional.embedding(task, rows)
+        own = own.reshape(len(task), *(1,) * (h.dim() - 2), len(self.routers), 1)
+        scores = torch.stack([router(h) for router in self.routers], dim=-2)
+        return (scores * own).sum(dim=-2)
+
+
 class StageExperts(nn.Module):
     """`(h, *context) -> contribution` with the operator in the experts' place."""
 
@@ -197,13 +239,14 @@ class StageExperts(nn.Module):
     ) -> None:
         super().__init__()
         self.router = router
+        self.by_row = isinstance(router, RouterOfEachRow)
         self.number = number
         self.shared = shared
         self.shared_gate = shared_gate
 
     def forward(self, h: Tensor, *context: Tensor) -> Tensor:
         """Return the sum over the experts, (batch, ..., dim)."""
-        scores = self.router(h)
+        scores = self.router(h, *context) if self.by_row else self.router(h)
         scores = scores.reshape(-1, scores.shape[-1])
         y = experts_operator(h.reshape(-1, h.shape[-1]), scores, self.number).reshape(h.shape)
         return add_shared(y, h, self.shared, self.shared_gate)

@@ -2,6 +2,7 @@
 
 What no task has for itself is one stage that all paths share; switching a task is choosing another
 path. As in M3ViT (arXiv:2210.14793), a task's own are the routers of expert layers and its head.
+Where the rows of a batch belong to different tasks, one path takes the task of each row as input.
 """
 
 from __future__ import annotations
@@ -68,6 +69,76 @@ def cut_tasks(
         chain.add_stage(f"head.{task}", head, ["x"], [task], "head")
         chain.add_path(task, [*paths[task], f"head.{task}"])
     return chain
+
+
+TASK_SLOT = "task"
+"""Input of a chain of `cut_task_batch`: the number of each row's task."""
+
+BATCH_PATH = "batch"
+"""Its path."""
+
+
+def cut_task_batch(
+    stem: nn.Module,
+    blocks: Sequence[ElasticBlock],
+    heads: Mapping[str, nn.Module],
+    inputs: Mapping[str, Tensor],
+    scheme: Scheme | None = None,
+) -> Chain:
+    """Cut a network of tasks for batches whose rows belong to different tasks.
+
+    The experts of a layer see the rows of all tasks at once, so an expert is read and unpacked once
+    for all of them. Every row passes every head, which are small; a caller reads its task's output.
+
+    Args:
+        stem: as for `cut_tasks`, as are `blocks`.
+        blocks: with names.
+        heads: by task; the slot `task` counts in this order.
+        inputs: examples of the batch's size by name, in the stem's order.
+        scheme: of the stages; default fp32.
+
+    Returns:
+        The chain: one path, `BATCH_PATH`, with the inputs, `TASK_SLOT` (int64, (batch,)) and an
+        output of each task's name.
+
+    Raises:
+        ModelError: as `cut_tasks`.
+    """
+    stem = _plain(stem)
+    chain = Chain(scheme or get_scheme("fp32"))
+    for name, example in inputs.items():
+        chain.add_slot(name, example, "input")
+    with torch.no_grad():
+        x = stem(*inputs.values())
+    chain.add_slot(TASK_SLOT, torch.zeros(len(x), dtype=torch.int64), "input")
+    chain.add_slot("x", x)
+    chain.add_position("stem")
+    chain.add_stage("stem", stem, inputs, ["x"], "stem")
+    for block in map(_plain, blocks):
+        chain.add_position(block.name, block.layer)
+        if isinstance(block, ExpertFeedForward):
+            stage = block.batch_stage(chain.number_experts(block), list(heads))
+            chain.add_stage(block.name, stage, ["x", TASK_SLOT], ["x"], block.name)
+        else:
+            _add_block(chain, block, list(heads))
+    chain.add_position("head", max((block.layer for block in blocks), default=0))
+    every = _Heads([_plain(module) for module in heads.values()])
+    with torch.no_grad():
+        for task, output in zip(heads, every(x), strict=True):
+            chain.add_slot(task, output, "output")
+    chain.add_stage("head", every, ["x"], heads, "head")
+    chain.add_path(BATCH_PATH, list(chain.stages))
+    return chain
+
+
+class _Heads(nn.Module):
+    def __init__(self, heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return every head's output, of all rows."""
+        return tuple(head(x) for head in self.heads)
 
 
 def _add_block(chain: Chain, block: ElasticBlock, tasks: Sequence[str]) -> dict[str, str]:
