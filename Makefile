@@ -63,6 +63,7 @@ demo-targets: build targets ## Three networks on every target (hours; see its op
 
 .PHONY: demo-lm
 demo-lm: build ## Generate with a path for every token, under every policy; leaves build/lm
+	-@scripts/setup_llamacpp.sh # without it the demo leaves llama.cpp out and says so
 	$(BIN)/nestling demo-lm --out build/lm
 
 .PHONY: demo-experts

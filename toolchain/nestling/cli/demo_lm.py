@@ -33,7 +33,7 @@ def command(out: Path, windows: int, threads: int, quiet: bool) -> None:
     """Read and continue held-out text under every policy.
 
     Quality and compute are eager torch's, time is the native runtime's. Leaves bench.json,
-    frontier.png, paragraph.png and the bundle decoder.nest in OUT.
+    frontier.png, paragraph.png and bundles in OUT.
     """
     import torch
 
@@ -42,6 +42,7 @@ def command(out: Path, windows: int, threads: int, quiet: bool) -> None:
     from nestling.bench.language import LanguageBench
     from nestling.bench.language_plot import draw_colored_text, draw_language_frontier
     from nestling.bench.language_records import language_records
+    from nestling.bench.llamacpp import measure_llamacpp
     from nestling.bench.records import merge_records
     from nestling.recipes.language import FOLDER, TOKENIZER_NAME, load_trained
 
@@ -71,6 +72,8 @@ def command(out: Path, windows: int, threads: int, quiet: bool) -> None:
     timed += measure_conversations(
         out / "decoder.nest", bench.prompts(count=4, length=160), threads=threads
     )
+    say("a decoder of 100 M parameters against llama.cpp")
+    timed += measure_llamacpp(out, threads=threads)
     merge_records(timed, out / "bench.json")
     _print(result)
     _print_times(timed)
