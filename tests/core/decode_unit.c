@@ -79,8 +79,14 @@ typedef struct talk {
 static void begin(talk *t, const uint32_t *prompt, uint32_t count) {
     memset(t, 0, sizeof *t);
     t->engine.logits = malloc(VERIFY * VOCABULARY * sizeof(float));
-    const nst_decode_engine table = {&t->engine, VOCABULARY, PATHS,     LIMIT,
-                                     VERIFY,     run,        rewind_to, now_ns};
+    const nst_decode_engine table = {.context = &t->engine,
+                                     .vocabulary = VOCABULARY,
+                                     .paths = PATHS,
+                                     .limit = LIMIT,
+                                     .verify_tokens = VERIFY,
+                                     .run = run,
+                                     .rewind = rewind_to,
+                                     .now_ns = now_ns};
     nst_decode_init(&t->decode, &table, malloc(LIMIT * sizeof(uint32_t)),
                     malloc(VOCABULARY * sizeof(nst_candidate)));
     CHECK(nst_decode_append(&t->decode, prompt, count, NULL) == NST_OK);
@@ -228,8 +234,8 @@ static void choose_to_verify_nowhere(void *self, const nst_token_signals *last,
 }
 
 static void a_path_that_is_not_there_is_an_error(void) {
-    const nst_token_policy nowhere = {NULL, choose_nowhere, NULL};
-    const nst_token_policy verify = {NULL, choose_to_verify_nowhere, NULL};
+    const nst_token_policy nowhere = {.choose = choose_nowhere};
+    const nst_token_policy verify = {.choose = choose_to_verify_nowhere};
     nst_fixed_policy state;
     const nst_token_policy policy = fixed(&state, 0);
     nst_generate_options options = {.max_tokens = 4, .prompt_path = PATHS};
@@ -257,7 +263,7 @@ static void choose_first(void *self, const nst_token_signals *last, nst_token_ch
 
 static void a_policy_that_is_never_satisfied_comes_to_an_end(void) {
     uint32_t asked = 0;
-    const nst_token_policy policy = {&asked, choose_first, go_round};
+    const nst_token_policy policy = {.self = &asked, .choose = choose_first, .accept = go_round};
     talk t;
     begin(&t, prompt_tokens, 5);
     CHECK(generate(&t, 2, &policy) == NST_OK && t.decode.count == 7);
@@ -271,7 +277,7 @@ static void choose_in_turn(void *self, const nst_token_signals *last, nst_token_
 }
 
 static void switches_are_counted(void) {
-    const nst_token_policy policy = {NULL, choose_in_turn, NULL};
+    const nst_token_policy policy = {.choose = choose_in_turn};
     talk t;
     begin(&t, prompt_tokens, 5);
     CHECK(generate(&t, 7, &policy) == NST_OK && t.stats.switches == 6);
@@ -362,7 +368,7 @@ static void conversations_are_appended_to_and_rewound(void) {
 }
 
 static void nonsense_is_refused_before_anything_runs(void) {
-    const nst_token_policy none = {NULL, NULL, NULL};
+    const nst_token_policy none = {.self = NULL};
     nst_fixed_policy state;
     const nst_token_policy policy = fixed(&state, 1);
     const nst_stop_text broken = {NULL, NULL, 0, 1, NULL, NULL};
