@@ -100,7 +100,7 @@ int DecoderGuide::before(nst_session &session, size_t step, uint32_t *stage, nst
         const LayerChoices &choices = choices_[step];
         if (level_ == 0) {
             *stage = choices.fill;
-        } else if (!role.rows) {
+        } else if (!role.rows && level_ <= choices.levels.size()) {
             *stage = choices.levels[level_ - 1];
         }
     }

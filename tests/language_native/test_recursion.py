@@ -20,8 +20,17 @@ from nestling.elastic.families.recursive import RecursiveLlama
 from nestling.elastic.families.recursive_versatile import VersatileLlama
 from nestling.elastic.subnet import Subnet
 from nestling.language.decoder import EagerDecoder, StateRule
+from nestling.language.recursion import ChosenVisits, native_routes, visit_streams
+from nestling.language.running import write_greedily
 from nestling.partition.decoder import DecoderShape
-from nestling_runtime import ConfidenceExit, EntropySwitch, Model, PathError, SelfSpeculation
+from nestling_runtime import (
+    ConfidenceExit,
+    EntropySwitch,
+    Model,
+    PathError,
+    RouteChoice,
+    SelfSpeculation,
+)
 from nestling_runtime.decoder import Rule
 
 CACHE = Path(__file__).resolve().parents[2] / "build" / "cache" / "lowering"
@@ -171,6 +180,23 @@ def test_policies_choose_visits(recursive: Exported) -> None:
             tokens = [*PROMPT, *made.token_ids]
             logits = recursive.follow(tokens[:-1], paths, StateRule.RECOMPUTE)
             assert logits[len(PROMPT) - 1 :].argmax(axis=-1).tolist() == made.token_ids
+
+
+def test_a_router_chooses_visits(recursive: Exported) -> None:
+    net = recursive.net
+    assert isinstance(net, RecursiveLlama)
+    with torch.no_grad():
+        # Differences between tokens, not a mean over them, are to decide.
+        streams = visit_streams(net, torch.arange(VOCABULARY)[None, :CONTEXT])
+        net.router.output.bias -= net.router(streams[0]).mean(dim=(0, 1))
+    paths = list(recursive.paths.values())
+    expected = list(write_greedily(net, PROMPT, paths, ChosenVisits(net.router), 20))
+    assert len({token.path for token in expected}) > 1
+    with recursive.model.decoder() as decoder:
+        decoder.append(PROMPT)
+        made = decoder.generate(RouteChoice(**native_routes(net)), max_tokens=20)
+        assert made.token_ids == [token.token for token in expected]
+        assert decoder.state().recomputed == 0
 
 
 def test_visits_are_the_same_program_and_weights(recursive: Exported) -> None:
