@@ -10,14 +10,18 @@ efficiency steering of reasoning, arXiv:2506.15647)::
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from ctypes import byref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import numpy.typing as npt
 
 from nestling_runtime import decoder_abi, native
+from nestling_runtime.errors import EngineError
 from nestling_runtime.token_policy import NativePolicy, TokenPolicy, as_policy, mask, use
 
 if TYPE_CHECKING:
@@ -53,6 +57,35 @@ class Steering(TokenPolicy):
     vectors: Sequence[SteeringVector]
     inner: TokenPolicy | str | None = None
     entropy_bits: float = 0.0
+
+    @classmethod
+    def load(
+        cls,
+        file: Path,
+        inner: TokenPolicy | str | None = None,
+        entropy_bits: float = 0.0,
+        scale: float = 1.0,
+    ) -> Steering:
+        """Read vectors from an .npz file, whose arrays are called `layer0`, `layer1` and so on.
+
+        Args:
+            file: What it is called.
+            inner: See the class.
+            entropy_bits: See the class.
+            scale: By which they are multiplied.
+
+        Raises:
+            EngineError: The file holds no such vectors, or cannot be read.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                vectors = [
+                    SteeringVector(int(name.removeprefix("layer")), scale * stored[name])
+                    for name in stored.files
+                ]
+        except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise EngineError(f"{file} holds no steering vectors", hint=str(error)) from error
+        return cls(vectors, inner, entropy_bits)
 
     def prepare(self, decoder: Decoder) -> None:
         """See `TokenPolicy`."""

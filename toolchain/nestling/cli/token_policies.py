@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,13 +17,16 @@ FORMS = (
     "entropy:threshold=BITS[,window=5,stay=1,ahead=0]",
     "confidence:threshold=P[,signal=confidence|margin|entropy,ladder=ends|all]",
     "speculative[:tokens=N,confidence=P]",
+    "soft[:confidence=0.5,top=10] or soft:trend=1[,dwell=512,switches=N,top=10]",
+    "route:router=FILE[,price=X]",
+    "steer:vectors=FILE[,scale=1,entropy=BITS]",
     "rate:tokens_per_second=N[,horizon=16]",
 )
-"""How policies are spelled. All but the last also take `small=PATH` and `large=PATH`."""
+"""How policies are spelled. All but the last take `large=PATH`, the first three `small=PATH`."""
 
 EPILOG = (
-    "\b\nPolicies; all but the last take small=PATH and large=PATH too, by default the\n"
-    "smallest and the largest path:\n" + "\n".join(f"  {form}" for form in FORMS)
+    "\b\nPolicies; all but the last take large=PATH too, the first three small=PATH, by\n"
+    "default the largest and the smallest path:\n" + "\n".join(f"  {form}" for form in FORMS)
 )
 """For the help of commands that take a policy."""
 
@@ -90,12 +94,16 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
     Raises:
         PathError: neither a policy nor a path; or a parameter that it does not have, or whose value
             is none.
+        EngineError: a file of a router or of vectors is none.
     """
     from nestling_runtime import (
         ConfidenceExit,
         EntropySwitch,
         FixedPath,
+        RouteChoice,
         SelfSpeculation,
+        SoftThinking,
+        Steering,
         TokenRate,
     )
 
@@ -129,6 +137,12 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
             )
         return given
 
+    def file(key: str) -> Path:
+        given = values.pop(key, None)
+        if given is None:
+            raise PathError(f"policy {name} needs a file for {key}", hint=HELP)
+        return Path(given)
+
     policy: TokenPolicy
     if name == "entropy":
         window, stay = whole("window", 5), whole("stay", 1)
@@ -142,6 +156,16 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
     elif name == "speculative":
         tokens = whole("tokens", decoder.verify_tokens)
         policy = SelfSpeculation(small, large, tokens, number("confidence", 0.0))
+    elif name == "soft":
+        trend, dwell, top = bool(whole("trend", 0)), whole("dwell", 512), whole("top", 10)
+        most = whole("switches", 0) if "switches" in values else None
+        policy = SoftThinking(large, trend, number("confidence", 0.5), dwell, most, top)
+    elif name == "route":
+        price = number("price") if "price" in values else None
+        policy = RouteChoice.load(file("router"), price, large)
+    elif name == "steer":
+        scale, entropy_bits = number("scale", 1.0), number("entropy", 0.0)
+        policy = Steering.load(file("vectors"), large, entropy_bits, scale)
     elif name == "rate":
         policy = TokenRate(number("tokens_per_second"), whole("horizon", 16))
     else:
