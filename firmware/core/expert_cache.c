@@ -115,6 +115,9 @@ bool nst_expert_cache_route(nst_expert_cache *cache, const nst_expert_visit *vis
             return false;
         }
     }
+    if (cache->shape.slots >= cache->keys) {
+        return true; /* nothing is ever evicted */
+    }
     /* What was prefetched for this layer was meant for this visit. */
     for (uint32_t expert = 0; expert < cache->shape.experts; expert++) {
         set_awaited(cache, visit->layer, expert, 0);
@@ -134,7 +137,7 @@ bool nst_expert_cache_expect(nst_expert_cache *cache, const nst_expert_visit *vi
     if (!visit_is_sound(cache, visit)) {
         return false;
     }
-    if (cache->eviction->expect != NULL) {
+    if (cache->eviction->expect != NULL && cache->shape.slots < cache->keys) {
         nst_expert_visit bounded = *visit;
         bounded.request %= NST_EXPERT_REQUESTS;
         cache->eviction->expect(cache->policy, &bounded);

@@ -132,6 +132,16 @@ static float log2_of(float probability) {
     return (float)(int32_t)(power - 127u) + 2.88539008f * series;
 }
 
+/* Learning costs more than all the rest of a visit, and weights that have settled change slowly: from
+ * then on about one visit in so many is learnt from, drawn so that no layer is left out. */
+#define SETTLED_VISITS 4096u
+#define LEARNT_EVERY 4u
+
+static bool learns(const foresight *state) {
+    const uint32_t drawn = state->now * 2654435761u >> 16; /* of the golden ratio */
+    return state->now < SETTLED_VISITS || drawn % LEARNT_EVERY == 0;
+}
+
 /* What a visit's probabilities are measured by, so that it matters as much who came close where a
  * router hardly tells experts apart as where it is sure. */
 typedef struct measure {
@@ -139,14 +149,18 @@ typedef struct measure {
     float reach; /* from there to the least likely that was chosen */
 } measure;
 
-static measure measure_of(const nst_expert_visit *visit, uint32_t experts) {
+/* `logarithms`: of the visit's probabilities, to be written; [experts]. */
+static measure measure_of(const nst_expert_visit *visit, uint32_t experts, float *logarithms) {
     float sum = 0.0f;
     float least = 0.0f;
     for (uint32_t expert = 0; expert < experts; expert++) {
-        sum += log2_of(visit->probabilities[expert]);
+        logarithms[expert] = log2_of(visit->probabilities[expert]);
+    }
+    for (uint32_t expert = 0; expert < experts; expert++) {
+        sum += logarithms[expert];
     }
     for (uint32_t i = 0; i < visit->count; i++) {
-        float chosen = log2_of(visit->probabilities[visit->chosen[i]]);
+        float chosen = logarithms[visit->chosen[i]];
         least = chosen < least ? chosen : least;
     }
     float mean = sum / (float)experts;
@@ -154,8 +168,8 @@ static measure measure_of(const nst_expert_visit *visit, uint32_t experts) {
 }
 
 /* 0 for an average expert, 1 for the least likely that was chosen. */
-static float nearness_of(float probability, measure by) {
-    float near = (log2_of(probability) - by.mean) / by.reach;
+static float nearness_of(float logarithm, measure by) {
+    float near = (logarithm - by.mean) / by.reach;
     return near > -0.5f ? (near < 1.5f ? near : 1.5f) : -0.5f;
 }
 
@@ -211,8 +225,13 @@ static void route(void *self, const nst_expert_visit *visit) {
     for (uint32_t i = 0; i < visit->count; i++) {
         state->when[first + visit->chosen[i]] = state->now;
     }
-    const measure by = measure_of(visit, experts);
-    nst_expert_value_begin_visit(&state->value);
+    /* What the experts were worth is of no use any more. */
+    float *logarithms = &state->worth[first];
+    const measure by = measure_of(visit, experts, logarithms);
+    const bool learning = learns(state);
+    if (learning) {
+        nst_expert_value_begin_visit(&state->value);
+    }
     for (uint32_t expert = 0; expert < experts; expert++) {
         float *features = &state->features[(first + expert) * NST_EXPERT_FEATURES];
         float earlier[NST_EXPERT_FEATURES];
@@ -220,10 +239,14 @@ static void route(void *self, const nst_expert_visit *visit) {
         for (uint32_t i = 0; i < NST_EXPERT_FEATURES; i++) {
             earlier[i] = features[i];
         }
-        update(features, used, nearness_of(visit->probabilities[expert], by));
-        nst_expert_value_observe(&state->value, earlier, features, used, share);
+        update(features, used, nearness_of(logarithms[expert], by));
+        if (learning) {
+            nst_expert_value_observe(&state->value, earlier, features, used, share);
+        }
     }
-    nst_expert_value_end_visit(&state->value);
+    if (learning) {
+        nst_expert_value_end_visit(&state->value);
+    }
     for (uint64_t expert = first; expert < first + experts; expert++) {
         state->worth[expert] =
             nst_expert_value_of(&state->value, &state->features[expert * NST_EXPERT_FEATURES]);

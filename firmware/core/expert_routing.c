@@ -16,6 +16,8 @@ void nst_expert_softmax(const float *scores, uint32_t tokens, uint32_t experts,
         }
         for (uint32_t e = 0; e < experts; e++) {
             to[e] = nst_exp(from[e] - largest);
+        }
+        for (uint32_t e = 0; e < experts; e++) {
             total += to[e];
         }
         for (uint32_t e = 0; e < experts; e++) {
