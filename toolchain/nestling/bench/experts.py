@@ -15,6 +15,7 @@ from nestling.bench.experts_language import (
     Workload,
     machine_note,
     measure_alignment,
+    measure_bound,
     measure_memory_points,
     measure_quarter,
     point_records,
@@ -199,6 +200,7 @@ class ExpertsDemo:
         records += measure_quality(supernet, bundle, judged, form)
         self.say("language: room for a quarter of the experts")
         records += measure_quarter(bundle, work, experts, rounds=rounds)
+        records += measure_bound(bundle, work, experts)
         records += measure_alignment(bundle, work, experts, language.TOP_K, rounds=rounds)
         points = measure_memory_points(bundle, work, experts, say=self.say)
         draw_memory(points, self.out / "memory.png", machine_note(work))
@@ -227,6 +229,7 @@ class ExpertsDemo:
             *measure_quarter(
                 bundle, work, experts, rounds=rounds, prefix="mid-size ", note=_MID_NOTE
             ),
+            *measure_bound(bundle, work, experts, prefix="mid-size ", note=_MID_NOTE),
             *measure_alignment(
                 bundle, work, experts, MID_TOP_K, rounds=rounds, prefix="mid-size ", note=_MID_NOTE
             ),

@@ -15,8 +15,10 @@ from nestling.bench.experts_plot import MemoryPoint
 from nestling.bench.experts_running import OURS, POLICIES, STORAGES, Setting, experts_of
 from nestling.bench.records import Record, describe_machine, ratio_record, summarise
 from nestling_runtime import Decoder, Model, Sampling
+from nestling_runtime.expert_replay import Trace, optimum
 
 RESIDENT_QUARTER_SPEED = "resident_quarter_speed"
+RESIDENT_QUARTER_BOUND = "resident_quarter_bound"
 EARLY_ALIGNMENT_SPEEDUP = "early_alignment_speedup"
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -153,9 +155,54 @@ def measure_quarter(
                 baseline=1.0 / summarise([one.token_s for one in base]).median,
                 model=f"{prefix}{name}",
                 where=f"{_where(work)}; {note}room for {experts // 4} of {experts} experts; "
-                f"{says[way]}; {hits:.1%} of look-ups hit, {loaded:,.0f} bytes a token; baseline: "
-                "tokens a second with all resident",
+                f"{says[way]}; {hits:.1%} of look-ups hit, {loaded:,.0f} bytes a token, its "
+                "prompt counted; baseline: tokens a second with all resident",
             )
+        )
+    return records
+
+
+def measure_bound(
+    bundle: Path, work: Workload, experts: int, *, prefix: str = "", note: str = ""
+) -> list[Record]:
+    """Say how fast any policy could be with room for a quarter of the experts.
+
+    The timed tokens' routers are recorded, and Belady's cache, which sees what comes, replays them
+    from the best start that there is. Each miss is a read at the storage's full speed, under way
+    while everything else is computed: no policy that waits for 8 bits is faster.
+    """
+    room = experts // 4
+    with nestling_runtime.open(bundle, threads=1) as model, model.decoder() as decoder:
+        held = experts_of(model)
+        Setting().apply(model)
+        work.run(decoder, 0, min(_WARM_TOKENS, work.tokens))
+        calls = work.tokens + max(map(len, work.prompts))
+        held.record(len(work.prompts) * calls * len(held.layers))
+        seconds = sum(work.run(decoder, i, work.tokens) for i in range(len(work.prompts)))
+        visits = [call for call in held.recorded() if call.tokens == 1]
+        layers = held.layers
+    trace = Trace(
+        layers=np.array([call.layer for call in visits]),
+        requests=np.zeros(len(visits), np.int64),
+        probabilities=np.stack([call.probabilities for call in visits]),
+        top_k=layers[0].top_k,
+    )
+    tokens = len(visits) / len(layers)
+    misses = max(0, optimum(trace, room).misses - room) / tokens
+    computed = seconds / (work.tokens * len(work.prompts))
+    loaded = misses * sum(layers[0].slice_bytes)
+    records = []
+    for storage, speed in STORAGES.items():
+        bound = min(1.0, computed / (loaded / speed)) if loaded else 1.0
+        where = (
+            f"{_where(work)}; {note}room for {room} of {experts} experts; the most that is "
+            f"possible at 8 bits: {loaded:,.0f} bytes a token are read even by Belady's cache, "
+            f"{1e3 * loaded / speed:.2f} ms at full speed, beside {1e3 * computed:.2f} ms of "
+            "computing; baseline: tokens a second with all resident"
+        )
+        model_name = f"{prefix}{storage}"
+        records.append(
+            Record(RESIDENT_QUARTER_BOUND, bound, "1", 1 / computed, bound, None, model_name, where)
         )
     return records
 
