@@ -188,7 +188,7 @@ def test_a_router_chooses_visits(recursive: Exported) -> None:
     with torch.no_grad():
         # Differences between tokens, not a mean over them, are to decide.
         streams = visit_streams(net, torch.arange(VOCABULARY)[None, :CONTEXT])
-        net.router.output.bias -= net.router(streams[0]).mean(dim=(0, 1))
+        net.router.output.bias.sub_(net.router(streams[0]).mean(dim=(0, 1)))
     paths = list(recursive.paths.values())
     expected = list(write_greedily(net, PROMPT, paths, ChosenVisits(net.router), 20))
     assert len({token.path for token in expected}) > 1

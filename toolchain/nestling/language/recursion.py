@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -109,7 +108,7 @@ class VisitLosses:
         }
 
 
-def native_routes(supernet: RecursiveLlama) -> dict[str, npt.NDArray[Any]]:
+def native_routes(supernet: RecursiveLlama) -> dict[str, Any]:
     """Return the router as arguments of `nestling_runtime.RouteChoice`.
 
     It is asked where a token comes to its second visit, and its routes are numbers of visits. What
