@@ -18,6 +18,7 @@ from runtime.tiny_model import Lowered, TinyNet, Weight, content_key
 from torch import nn
 
 from nestling.bundle.writer import BundleBuilder
+from nestling.targets.lean_torch import lean_torch
 
 
 def portable_stages() -> Mapping[str, Lowered]:
@@ -40,7 +41,7 @@ def _lower() -> dict[str, Lowered]:
     net = TinyNet().eval()
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), lean_torch():
             warnings.simplefilter("ignore")
             stages = tiny_model.stage_modules(net)
             made = {

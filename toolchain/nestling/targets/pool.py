@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 from nestling.errors import ExportError
 from nestling.quantize.static import ExportedStage, quantize_static, trace_float
 from nestling.targets.cache import LoweringCache, cache_key
+from nestling.targets.lean_torch import lean_torch
 from nestling.targets.lowered import LoweredProgram
 from nestling.targets.structure import (
     Template,
@@ -168,9 +169,10 @@ def _quantize(packed: bytes, cache_dir: str) -> bytes:
 
 @contextmanager
 def named(stage: str) -> Iterator[None]:
-    """Turn whatever the compiler raises into one error that names the stage."""
+    """Trace and lower with less; turn what the compiler raises into one error naming the stage."""
     try:
-        yield
+        with lean_torch():
+            yield
     except ExportError as error:
         error.stage = error.stage or stage
         raise
