@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from export.supernets import CACHE
 
 from nestling.bench.sidecar import write_sidecar
 from nestling.elastic import ElasticViT, Supernet, save
@@ -43,6 +44,6 @@ def build_mini(folder: Path) -> Mini:
     save(supernet, checkpoint)
     bundle = folder / "mini.nest"
     quality = {name: {"accuracy": 0.5} for name in supernet.space.named}
-    export_bundle(supernet, bundle, jobs=1, quality=quality)
+    export_bundle(supernet, bundle, jobs=1, cache_dir=CACHE, quality=quality)
     write_sidecar(bundle, supernet, model="mini", scheme="fp32", jobs=1)
     return Mini(supernet, checkpoint, bundle)

@@ -13,6 +13,7 @@ import cbor2
 import numpy as np
 import numpy.typing as npt
 import torch
+from export.supernets import CACHE
 
 import nestling_runtime
 from nestling.bench.reference import ReferenceChain
@@ -93,8 +94,8 @@ def make_subject(target: str, folder: Path, tolerance: float) -> Subject:
     """Export the bundles for a target; what was lowered once comes from the cache."""
     bundle, update, foreign = (folder / f"{n}.nest" for n in ("small", "update", "foreign"))
     if target == "xnnpack":
-        export_bundle(small_vit(), bundle, jobs=1, fused=False)
-        export_bundle(small_vit(other=True), update, jobs=1, fused=False)
+        export_bundle(small_vit(), bundle, jobs=1, cache_dir=CACHE, fused=False)
+        export_bundle(small_vit(other=True), update, jobs=1, cache_dir=CACHE, fused=False)
         expected = _expected_of_runtime
     else:
         export_bundle(
@@ -105,6 +106,7 @@ def make_subject(target: str, folder: Path, tolerance: float) -> Subject:
             calibration=[(torch.from_numpy(image),) for image in images(32)],
             reference_dir=folder / "reference",
             jobs=1,
+            cache_dir=CACHE,
         )
         # A model with other weights has other grids, so the change is made in the bundle itself.
         update.write_bytes(_with_other_blob(bundle))

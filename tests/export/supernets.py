@@ -51,8 +51,13 @@ def make_small_cnn() -> Supernet:
     return make_cnn(blocks=((8, 2, 1),), head=16)
 
 
+def make_short_cnn() -> Supernet:
+    """A residual block, and one that changes the shape."""
+    return make_cnn(blocks=((8, 2, 1), (12, 2, 2)), head=16)
+
+
 def make_llama() -> Supernet:
     torch.manual_seed(0)
     return ElasticLlama(
-        vocabulary=64, dim=32, depth=2, heads=4, hidden=64, positions=6, widths=WIDTHS
+        vocabulary=64, dim=32, depth=1, heads=4, hidden=64, positions=6, widths=WIDTHS
     ).eval()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from export.supernets import CACHE
 from linux.daemon import Array
 from runtime.tiny_bundle import artifacts, tiny_builder
 from runtime.tiny_model import INPUT_UNITS, PATHS, lower
@@ -65,7 +66,7 @@ def write_int8(path: Path) -> Path:
             widths=(0.5, 1.0),
             depths=(1.0,),
         ).eval()
-    export_bundle(net, path, scheme="int8-dynamic", jobs=1)
+    export_bundle(net, path, scheme="int8-dynamic", jobs=1, cache_dir=CACHE, fused=False)
     return path
 
 

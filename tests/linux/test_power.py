@@ -16,7 +16,7 @@ from smpclient.requests.os_management import ResetWrite
 
 from nestling_devices import messages
 
-KILLS = 12
+KILLS = 6
 
 
 def running(client: Stock) -> bytes:

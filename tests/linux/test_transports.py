@@ -59,8 +59,15 @@ def test_every_path_computes_what_the_sdk_computes(
                 )
 
 
-def test_int8_answers_are_the_same_on_every_processor(start: StartDaemon, tmp_path: Path) -> None:
-    bundle = write_int8(tmp_path / "int8.nest")
+@pytest.fixture(scope="module")
+def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_int8(tmp_path_factory.mktemp("linux") / "int8.nest")
+
+
+def test_int8_answers_are_the_same_on_every_processor(
+    start: StartDaemon, int8_bundle: Path
+) -> None:
+    bundle = int8_bundle
     with start() as daemon, Stock(daemon.url) as client:
         client.upload(bundle.read_bytes())
         client.ask(ImageStatesWrite(hash=client.hash_of_upload(), confirm=True))

@@ -245,7 +245,7 @@ def test_a_chip_that_nobody_knows_is_refused() -> None:
 def test_an_export_in_half_precision_runs_on_the_processor(tmp_path: Path) -> None:
     supernet = make_headless_cnn()
     path = tmp_path / "half.nest"
-    export_bundle(supernet, path, scheme="fp16", jobs=1, fused=False)
+    export_bundle(supernet, path, scheme="fp16", jobs=1, cache_dir=CACHE, fused=False)
     image = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     with nestling_runtime.open(path) as model, model.session() as session:
         for name, subnet in supernet.space.named.items():

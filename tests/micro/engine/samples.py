@@ -29,7 +29,7 @@ def held_out() -> Tensor:
 
 
 def digits_cnn() -> Supernet:
-    """The first half of the recipe digits-cnn, untrained, with norms that suit its weights."""
+    """The beginning of the recipe digits-cnn, untrained, with norms that suit its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         supernet = ElasticMobileNet(
@@ -38,11 +38,11 @@ def digits_cnn() -> Supernet:
             stem=16,
             stem_stride=1,
             stem_out=None,
-            blocks=CNN_BLOCKS[:4],
+            blocks=CNN_BLOCKS[:3],
             head=None,
             classes=10,
             widths=(0.25, 0.5, 1.0),
-            depths=(2, 3, 4),
+            depths=(2, 3),
         )
     recalibrate(supernet, [load_digits_split()[0][:256]])
     return supernet.eval()
@@ -78,6 +78,7 @@ def export_sample(supernet: Supernet, name: str, target: str, calibration: Tenso
         target=target,
         scheme="int8-static",
         calibration=[(calibration,)],
+        jobs=1,
         cache_dir=CACHE,
         reference_dir=references(bundle),
     )

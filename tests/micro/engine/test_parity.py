@@ -63,7 +63,7 @@ def test_weights_of_a_level_are_one_constant_for_all_wider_stages() -> None:
     with Bundle.open(digits_bundle()) as bundle:
         stages = {stage.name: {index for _, index in stage.bindings} for stage in bundle.stages}
         levels = {i: bundle.sections[c.section].level for i, c in enumerate(bundle.constants)}
-    for layer in range(4):
+    for layer in range(3):
         for width in (2, 3):
             below, here = stages[f"layer{layer}.w{width - 1}"], stages[f"layer{layer}.w{width}"]
             own = below - here
