@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from nestling.cli import main
 from nestling.elastic import ElasticLlama, save
 from nestling.errors import ModelError
-from nestling.experts.bank import StackedExperts
+from nestling.experts.bank import ExpertShape, StackedExperts
 from nestling.experts.index import IndexedLayer, Predictor, encode_experts
 from nestling.experts.operator import resident_experts
 from nestling.experts.predictor import agreement, fit_predictors
@@ -71,7 +71,7 @@ def test_more_experts_cost_their_weights_and_no_program(bundles: dict[str, Path]
 
 
 def test_the_sections_are_the_weights_and_little_else() -> None:
-    bank = StackedExperts(64, 128, 16, 2)
+    bank = StackedExperts(ExpertShape(64, 128, 16, 2))
     weights = 16 * 3 * 64 * 128
     sizes = {
         form: sum(map(len, encode_experts([IndexedLayer("a", bank)], form).values()))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nestling.errors import ModelError
-from nestling.experts.bank import StackedExperts
+from nestling.experts.bank import ExpertShape, StackedExperts
 from nestling.experts.index import IndexedLayer, Predictor, encode_experts
 from nestling.experts.slices import F32, ExpertFormat, NibbleMatrix
 
@@ -85,14 +85,14 @@ def test_products_of_nibbles_are_those_of_their_weights() -> None:
 
 
 def test_what_cannot_be_stored_is_refused_by_name() -> None:
-    bank = StackedExperts(32, 24, 2, 1)
+    bank = StackedExperts(ExpertShape(32, 24, 2, 1))
     for group in (7, 32):
         with pytest.raises(ModelError, match="group"):
             encode_experts([IndexedLayer("deep", bank)], ExpertFormat(group))
     wrong = Predictor(0, torch.zeros(3, 32), torch.zeros(3))
     with pytest.raises(ModelError, match="deep"):
         encode_experts([IndexedLayer("deep", bank, wrong)], F32)
-    odd = StackedExperts(32, 24, 2, 1, activation="tanh")
+    odd = StackedExperts(ExpertShape(32, 24, 2, 1, activation="tanh"))
     with pytest.raises(ModelError, match="activation"):
         encode_experts([IndexedLayer("deep", odd)], F32)
     with torch.no_grad():

@@ -51,10 +51,11 @@ class ExpertMatrices:
         return [ExpertMatrices(*column) for column in zip(*columns, strict=True)]
 
 
-class ExpertBank(nn.Module, ABC):
-    """Experts of one layer: it computes what the operator `nestling::experts` stands for.
+@dataclass(frozen=True)
+class ExpertShape:
+    """What the experts of a layer have in common.
 
-    Args:
+    Attributes:
         dim: Width of the stream.
         hidden: Hidden neurons of one expert.
         experts: Number of experts.
@@ -63,39 +64,44 @@ class ExpertBank(nn.Module, ABC):
         activation: Name of the activation, see `nestling.elastic.activation`.
         gated: Whether experts are gated (SwiGLU and its like).
         bias: Whether the projections have biases.
+    """
+
+    dim: int
+    hidden: int
+    experts: int
+    top_k: int
+    renormalise: bool = False
+    activation: str = "silu"
+    gated: bool = True
+    bias: bool = False
+
+
+class ExpertBank(nn.Module, ABC):
+    """Experts of one layer: it computes what the operator `nestling::experts` stands for.
+
+    Args:
+        shape: Of the experts; its fields are attributes, the activation's as `activation_name`.
         name: For errors.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: int,
-        experts: int,
-        top_k: int,
-        *,
-        renormalise: bool = False,
-        activation: str = "silu",
-        gated: bool = True,
-        bias: bool = False,
-        name: str = "experts",
-    ) -> None:
+    def __init__(self, shape: ExpertShape, name: str = "experts") -> None:
         super().__init__()
-        if not 1 <= top_k <= experts:
+        if not 1 <= shape.top_k <= shape.experts:
             raise ModelError(
                 "a token takes one expert at least and all at most",
                 module=name,
-                expected=f"1..{experts}",
-                actual=top_k,
+                expected=f"1..{shape.experts}",
+                actual=shape.top_k,
             )
-        self.dim = dim
-        self.hidden = hidden
-        self.experts = experts
-        self.top_k = top_k
-        self.renormalise = renormalise
-        self.activation_name = activation
-        self.activation = activation_module(activation)
-        self.gated = gated
-        self.bias = bias
+        self.dim = shape.dim
+        self.hidden = shape.hidden
+        self.experts = shape.experts
+        self.top_k = shape.top_k
+        self.renormalise = shape.renormalise
+        self.activation_name = shape.activation
+        self.activation = activation_module(shape.activation)
+        self.gated = shape.gated
+        self.bias = shape.bias
 
     @property
     def macs(self) -> int:
@@ -123,30 +129,10 @@ class ExpertBank(nn.Module, ABC):
 class StackedExperts(ExpertBank):
     """Experts with weights of their own; arguments as for `ExpertBank`."""
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: int,
-        experts: int,
-        top_k: int,
-        *,
-        renormalise: bool = False,
-        activation: str = "silu",
-        gated: bool = True,
-        bias: bool = False,
-        name: str = "experts",
-    ) -> None:
-        super().__init__(
-            dim,
-            hidden,
-            experts,
-            top_k,
-            renormalise=renormalise,
-            activation=activation,
-            gated=gated,
-            bias=bias,
-            name=name,
-        )
+    def __init__(self, shape: ExpertShape, name: str = "experts") -> None:
+        super().__init__(shape, name)
+        experts, hidden, dim = shape.experts, shape.hidden, shape.dim
+        gated, bias = shape.gated, shape.bias
         self.gate = _stack(experts, hidden, dim) if gated else None
         self.up = _stack(experts, hidden, dim)
         self.down = _stack(experts, dim, hidden)

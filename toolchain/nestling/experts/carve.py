@@ -24,7 +24,7 @@ from nestling.elastic.families.llama import ElasticLlama
 from nestling.elastic.feed_forward import ElasticFeedForward, FeedForward
 from nestling.elastic.subnet import Subnet
 from nestling.errors import ModelError
-from nestling.experts.bank import StackedExperts
+from nestling.experts.bank import ExpertShape, StackedExperts
 from nestling.experts.decoder import ExpertLlama
 from nestling.experts.layer import ONLY_TASK, ExpertFeedForward
 from nestling.experts.routing import RepresentativeRouter
@@ -158,7 +158,7 @@ def _balanced_clusters(
 def _build(block: ElasticFeedForward, groups: NeuronGroups, how: Carving) -> ExpertFeedForward:
     dim = block.up.in_features
     gated, biased = block.gate is not None, block.up.bias is not None
-    bank = StackedExperts(
+    shape = ExpertShape(
         dim,
         groups.routed.shape[1],
         how.experts,
@@ -166,8 +166,8 @@ def _build(block: ElasticFeedForward, groups: NeuronGroups, how: Carving) -> Exp
         activation=block.activation_name,
         gated=gated,
         bias=biased,
-        name=block.name,
     )
+    bank = StackedExperts(shape, block.name)
     # Routing weights are a softmax of scores that hardly differ, 1 / experts each.
     bank.down.copy_(block.down.weight[:, groups.routed].permute(1, 0, 2) * how.experts)
     for name, linear in (("up", block.up), ("gate", block.gate)):

@@ -13,7 +13,7 @@ from nestling.elastic.activation import activation_module
 from nestling.elastic.block import ElasticBlock
 from nestling.elastic.feed_forward import FeedForward
 from nestling.errors import ModelError
-from nestling.experts.bank import ExpertBank, StackedExperts
+from nestling.experts.bank import ExpertBank, ExpertShape, StackedExperts
 from nestling.experts.operator import experts as experts_operator
 from nestling.experts.routing import (
     RepresentativeRouter,
@@ -303,7 +303,7 @@ def make_expert_layer(
         skippable: See `ElasticBlock`.
         dropout: See `ElasticBlock`.
     """
-    bank = StackedExperts(
+    shape = ExpertShape(
         dim,
         hidden,
         experts,
@@ -312,8 +312,8 @@ def make_expert_layer(
         activation=activation,
         gated=gated,
         bias=bias,
-        name=name or "experts",
     )
+    bank = StackedExperts(shape, name or "experts")
     shared = None
     if shared_hidden:
         shared = FeedForward(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nestling.elastic.feed_forward import ElasticFeedForward
 from nestling.errors import ModelError
-from nestling.experts.bank import ExpertBank, ExpertMatrices
+from nestling.experts.bank import ExpertBank, ExpertMatrices, ExpertShape
 from nestling.experts.layer import ONLY_TASK, ExpertFeedForward
 from nestling.experts.routing import Router
 
@@ -52,7 +52,7 @@ class VirtualExperts(ExpertBank):
                 expected=f"a divisor of {neurons}",
                 actual=experts,
             )
-        super().__init__(
+        shape = ExpertShape(
             up.in_features,
             neurons // experts,
             experts,
@@ -61,8 +61,8 @@ class VirtualExperts(ExpertBank):
             activation=activation,
             gated=gate is not None,
             bias=up.bias is not None,
-            name=name,
         )
+        super().__init__(shape, name)
         self.up = up
         self.gate = gate
         self.down = down

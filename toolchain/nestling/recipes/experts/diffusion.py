@@ -17,19 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nestling.elastic.attention import attend
-from nestling.experts.bank import StackedExperts
+from nestling.experts.bank import ExpertShape, StackedExperts
 from nestling.experts.routing import load_balance_loss, route
 from nestling.recipes.digits import load_digits_split
 from nestling.recipes.experts.noise import STEPS, levels
+from nestling.recipes.experts.patches import DIM, HEADS, PATCH, PATCHES, join_patches
 from nestling.training.data import mix_seed
 from nestling.training.threads import torch_threads
 
-DIM = 64
-HEADS = 4
 DEPTH = 6
-PATCH = 2
-SIDE = 8
-PATCHES = (SIDE // PATCH) ** 2
 HIDDEN = 128
 """Neurons that a token passes in any block: dense, or `TOP_K` experts of `EXPERT_HIDDEN`."""
 EXPERTS = 8
@@ -88,9 +84,10 @@ class StepExperts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scores = nn.Parameter(0.5 * torch.randn(STEPS, EXPERTS))
-        self.bank = StackedExperts(
+        shape = ExpertShape(
             DIM, EXPERT_HIDDEN, EXPERTS, TOP_K, renormalise=True, activation="gelu", gated=False
         )
+        self.bank = StackedExperts(shape)
 
     def forward(self, h: Tensor, step: Tensor) -> Tensor:
         """Take (batch, 16, dim) and int64 (batch,); return what the chosen experts give."""
@@ -164,9 +161,7 @@ class DiffusionHead(nn.Module):
         """Return (batch, 1, 8, 8)."""
         scale, shift = self.condition(condition)[:, None].chunk(2, dim=-1)
         y: Tensor = self.pixels(self.norm(x) * (1.0 + scale) + shift)
-        side = SIDE // PATCH
-        y = y.reshape(-1, side, side, PATCH, PATCH).permute(0, 1, 3, 2, 4)
-        return y.reshape(-1, 1, SIDE, SIDE)
+        return join_patches(y)[:, None]
 
 
 class DigitDiffusion(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nestling.recipes.digits import distort, load_digits_split
+from nestling.recipes.experts.patches import PATCH
 
 Task = Literal["digit", "parity", "rotation", "repair"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -19,7 +20,6 @@ QUARTERS = 4
 PAPER = -1.0
 HIDDEN_SHARE = 0.5
 NOISE = 0.3
-_PATCH = 2
 _HELD_OUT_SEED = 7
 
 
@@ -57,10 +57,10 @@ def turn(images: Tensor, quarters: Tensor) -> Tensor:
 
 def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
     """Hide half of the patches of 2 x 2 pixels behind paper, and add noise to all pixels."""
-    side = images.shape[-1] // _PATCH
+    side = images.shape[-1] // PATCH
     drawn = torch.rand(len(images), 1, side, side, generator=generator)
     hidden = drawn < HIDDEN_SHARE
-    hidden = hidden.repeat_interleave(_PATCH, -2).repeat_interleave(_PATCH, -1)
+    hidden = hidden.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)
     noise = NOISE * torch.randn(images.shape, generator=generator)
     return torch.where(hidden, PAPER, images) + noise
 

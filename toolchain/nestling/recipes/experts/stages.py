@@ -13,8 +13,9 @@ from nestling.experts.layer import ExpertFeedForward
 from nestling.experts.operator import experts as experts_operator
 from nestling.partition.chain import Chain
 from nestling.partition.tasks import cut_tasks
-from nestling.recipes.experts import diffusion, vision
+from nestling.recipes.experts import diffusion
 from nestling.recipes.experts.diffusion import DiffusionBlock, DigitDiffusion, StepExperts
+from nestling.recipes.experts.patches import DIM, PATCHES, SIDE
 from nestling.recipes.experts.vision import TaskViT
 
 WHOLE = "whole"
@@ -29,7 +30,7 @@ REUSE = "reuse"
 
 def task_chain(model: TaskViT) -> Chain:
     """Cut a network of tasks: a path of each task's name, which has an output of that name."""
-    pixels = torch.zeros(1, 1, vision.SIDE, vision.SIDE)
+    pixels = torch.zeros(1, 1, SIDE, SIDE)
     heads: dict[str, nn.Module] = {task: model.heads[task] for task in model.tasks}
     return cut_tasks(model.stem, model.chain, heads, {"pixels": pixels})
 
@@ -38,16 +39,15 @@ def diffusion_chain(model: DigitDiffusion) -> Chain:
     """Cut a diffusion model into the paths `whole`, `shallow` and `reuse`."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
     chain = Chain()
-    side, dim = diffusion.SIDE, diffusion.DIM
-    chain.add_slot("pixels", torch.zeros(1, 1, side, side), "input")
+    chain.add_slot("pixels", torch.zeros(1, 1, SIDE, SIDE), "input")
     for name in ("step", "digit"):
         chain.add_slot(name, torch.zeros(1, dtype=torch.int64), "input")
-    stream = torch.randn(1, diffusion.PATCHES, dim)
+    stream = torch.randn(1, PATCHES, DIM)
     chain.add_slot("x", stream)
-    chain.add_slot("condition", torch.randn(1, dim))
+    chain.add_slot("condition", torch.randn(1, DIM))
     chain.add_slot("before", stream.clone())
     chain.add_slot("kept", torch.zeros_like(stream), "state")
-    chain.add_slot("velocity", torch.zeros(1, 1, side, side), "output")
+    chain.add_slot("velocity", torch.zeros(1, 1, SIDE, SIDE), "output")
     chain.add_position("stem")
     chain.add_stage("stem", model.stem, ["pixels", "step", "digit"], ["x", "condition"], "stem")
     last = diffusion.DEPTH - 1

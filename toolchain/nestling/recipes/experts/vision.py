@@ -29,15 +29,11 @@ from nestling.recipes.experts.digit_tasks import (
     task_loss,
     task_quality,
 )
+from nestling.recipes.experts.patches import DIM, HEADS, PATCH, PATCHES, join_patches
 from nestling.training.data import mix_seed
 from nestling.training.threads import torch_threads
 
-DIM = 64
 DEPTH = 4
-HEADS = 4
-SIDE = 8
-PATCH = 2
-PATCHES = (SIDE // PATCH) ** 2
 EXPERTS = 16
 TOP_K = 4
 HIDDEN = 256
@@ -120,9 +116,7 @@ class PixelHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, 64) of (batch, 17, dim)."""
         y: Tensor = self.pixels(self.norm(x[:, 1:]))
-        side = SIDE // PATCH
-        y = y.reshape(-1, side, side, PATCH, PATCH).permute(0, 1, 3, 2, 4)
-        return y.reshape(-1, SIDE * SIDE)
+        return join_patches(y).flatten(1)
 
 
 class TaskViT(nn.Module):
