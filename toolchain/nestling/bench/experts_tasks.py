@@ -16,8 +16,9 @@ import nestling_runtime
 from nestling.bench.experts_running import experts_of
 from nestling.bench.records import Record, describe_machine, ratio_record
 from nestling.chain_export import export_chain
+from nestling.partition.tasks import BATCH_PATH
 from nestling.recipes.experts.digit_tasks import OUTPUTS, QUARTERS, Task, held_out, task_quality
-from nestling.recipes.experts.stages import task_chain
+from nestling.recipes.experts.stages import task_batch_chain, task_chain
 from nestling.recipes.experts.vision import TaskViT, score_task
 from nestling_runtime import Model, Session
 
@@ -25,9 +26,11 @@ TASK_QUALITY = "task_quality"
 TASK_PARITY = "task_parity"
 TASK_SWITCH_BYTES = "task_switch_bytes"
 TASK_SWITCH_OVERHEAD = "task_switch_overhead"
+TASK_BATCH_SPEEDUP = "task_batch_speedup"
 
 _SWITCHES = 400
 _BURST = 40
+_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ def measure_tasks(
         records = _measure_quality(model, singles, session)
         records.append(_switch_bytes(model, opened, session))
         records.append(_switch_overhead(model, session, rounds))
+        batch = bundle.with_name(f"{bundle.stem}-batch{bundle.suffix}")
+        export_chain(task_batch_chain(model, _ROWS), batch, jobs=jobs, cache_dir=cache_dir)
+        with nestling_runtime.open(batch, threads=1) as rows, rows.session() as whole:
+            records += _mixed_batch(model, whole, session, rounds)
     return records
 
 
@@ -151,6 +158,58 @@ def _switch_overhead(model: TaskViT, session: Session, rounds: int) -> Record:
         where=f"{describe_machine(1)}; time of runs that change the task each time, against runs "
         "that stay; baseline: microseconds of such a run",
     )
+
+
+def _mixed_batch(model: TaskViT, whole: Session, single: Session, rounds: int) -> list[Record]:
+    """Compare one batch of rows of all tasks with running each row by itself."""
+    pixels = held_out("digit")[0][:_ROWS].numpy()
+    numbers = np.arange(_ROWS) % len(model.tasks)
+    tasks = [model.tasks[number] for number in numbers]
+    whole.select(BATCH_PATH)
+
+    def one_by_one() -> list[NDArray[np.float32]]:
+        found = []
+        for row, task in enumerate(tasks):
+            single.select(task)
+            found.append(single.run(pixels=pixels[row : row + 1])[task][0].copy())
+        return found
+
+    outputs = whole.run(pixels=pixels, task=numbers)
+    alone = one_by_one()
+    size = max(float(np.abs(wanted).max()) for wanted in alone)
+    difference = max(
+        float(np.abs(outputs[task][row] - alone[row]).max()) for row, task in enumerate(tasks)
+    )
+    ratios, steady = [], []
+    for _ in range(5 * rounds):
+        began = time.perf_counter()
+        whole.run(pixels=pixels, task=numbers)
+        between = time.perf_counter()
+        one_by_one()
+        ended = time.perf_counter()
+        ratios.append((ended - between) / (between - began))
+        steady.append((ended - between) / _ROWS)
+    where = f"a batch of {_ROWS} images whose rows belong to {len(model.tasks)} tasks"
+    return [
+        Record(
+            TASK_PARITY,
+            difference / size,
+            "1",
+            None,
+            None,
+            None,
+            "batch",
+            f"largest difference from running each row by itself, of the largest output; {where}",
+        ),
+        ratio_record(
+            TASK_BATCH_SPEEDUP,
+            ratios,
+            baseline=1e6 * mean(steady),
+            model="digit-tasks",
+            where=f"{describe_machine(1)}; {where}; time one by one over time of the batch; "
+            "baseline: microseconds of a row by itself",
+        ),
+    ]
 
 
 def show_tasks(model: TaskViT, bundle: Path) -> TaskExample:

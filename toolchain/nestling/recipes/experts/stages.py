@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nestling.experts.layer import ExpertFeedForward
 from nestling.experts.operator import experts as experts_operator
 from nestling.partition.chain import Chain
-from nestling.partition.tasks import cut_tasks
+from nestling.partition.tasks import cut_task_batch, cut_tasks
 from nestling.recipes.experts import diffusion
 from nestling.recipes.experts.diffusion import DiffusionBlock, DigitDiffusion, StepExperts
 from nestling.recipes.experts.patches import DIM, PATCHES, SIDE
@@ -33,6 +33,13 @@ def task_chain(model: TaskViT) -> Chain:
     pixels = torch.zeros(1, 1, SIDE, SIDE)
     heads: dict[str, nn.Module] = {task: model.heads[task] for task in model.tasks}
     return cut_tasks(model.stem, model.chain, heads, {"pixels": pixels})
+
+
+def task_batch_chain(model: TaskViT, rows: int) -> Chain:
+    """Cut a network of tasks for batches of so many rows, each with a task of its own."""
+    pixels = torch.zeros(rows, 1, SIDE, SIDE)
+    heads: dict[str, nn.Module] = {task: model.heads[task] for task in model.tasks}
+    return cut_task_batch(model.stem, model.chain, heads, {"pixels": pixels})
 
 
 def diffusion_chain(model: DigitDiffusion) -> Chain:
