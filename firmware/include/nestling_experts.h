@@ -20,7 +20,12 @@
  *
  * The reading is done by a thread of the store, and by runs that have nothing else to do: a model
  * that has experts owns a thread, whatever nst_model_options.threads says. While a run waits for an
- * expert, other runs on the model wait too.
+ * expert, other runs on the model wait too: the stage that called it has its activations in memory
+ * that all stages share, and is a method that cannot be entered a second time. Timeouts and answers
+ * by on_miss bound that wait; it is also why experts are read by who waits, not by a pool of threads.
+ *
+ * Whether anything is read ahead is decided by measured times: where reading an expert takes less
+ * than waking the thread and asking the predictor would, runs read what they miss themselves.
  */
 #ifndef NESTLING_EXPERTS_H
 #define NESTLING_EXPERTS_H
