@@ -12,7 +12,8 @@ exec 9>"$BUILD/.lock"
 flock 9
 
 cmake -S firmware -B "$BUILD" -G Ninja --log-level=WARNING \
-    -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=None \
+    -DCMAKE_C_FLAGS=-O1 -DCMAKE_CXX_FLAGS=-O1 \
     -DNESTLING_CORE_ONLY=ON -DNESTLING_BUILD_TESTS=ON -DNESTLING_SANITIZE=ON
 cmake --build "$BUILD" --parallel "${NESTLING_JOBS:-2}"
 exec 9>&-

@@ -35,7 +35,7 @@ def build(target: str) -> Path:
         configure = [
             *("cmake", "-S", str(ROOT / "firmware"), "-B", str(BUILD), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",
-            "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+            *("-DCMAKE_BUILD_TYPE=None", "-DCMAKE_C_FLAGS=-O1", "-DCMAKE_CXX_FLAGS=-O1"),
             *(f"-DNESTLING_{name}=ON" for name in ("CORE_ONLY", "BUILD_TESTS", "SANITIZE")),
         ]
         for command in (configure, ["cmake", "--build", str(BUILD), "-j2", "--target", target]):

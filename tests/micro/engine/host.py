@@ -76,7 +76,8 @@ def build(target: str, *, sanitize: bool) -> Path:
         configure = [
             *("cmake", "-S", str(Path(__file__).parent), "-B", str(folder), "-G", "Ninja"),
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-DCMAKE_BUILD_TYPE={'RelWithDebInfo' if sanitize else 'Release'}",
+            f"-DCMAKE_BUILD_TYPE={'None' if sanitize else 'Release'}",
+            f"-DCMAKE_C_FLAGS={'-O1' if sanitize else ''}",
             f"-DNESTLING_SANITIZE={'ON' if sanitize else 'OFF'}",
         ]
         for command in (configure, ["cmake", "--build", str(folder), "-j2", "--target", target]):
