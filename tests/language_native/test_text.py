@@ -39,6 +39,9 @@ def test_command_writes_what_eager_torch_writes(net: ElasticLlama, bundle: Path)
     code, output = run(str(bundle), "--prompt", PROMPT, "--max-tokens", "12", "--plain")
     assert code == 0
     assert output == bytes(expected).decode() + "\n"
+    code, output = run(str(bundle), "--prompt", PROMPT, "--expert-budget", "1000")
+    assert code == 2
+    assert "bundles with experts" in output
     code, output = run(str(bundle), "--prompt", PROMPT, "--policy", "entropy:threshold=3.7")
     assert code == 1
     assert output.rstrip().endswith("rewind, or start another conversation")

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     help="A text to go on from.",
 )
 @generation_options
+@click.option(
+    "--expert-budget",
+    type=click.IntRange(min=1),
+    help="Memory for experts, in bytes; room for all by default.",
+)
 @click.option("--plain", is_flag=True, help="The text alone, without colours.")
 @click.option("--json", "as_json", is_flag=True, help="Text, paths and figures as JSON.")
 def command(
@@ -40,6 +45,7 @@ def command(
     seed: int,
     stop: tuple[str, ...],
     threads: int,
+    expert_budget: int | None,
     plain: bool,
     as_json: bool,
 ) -> None:
@@ -51,6 +57,10 @@ def command(
     from nestling_runtime.generation import TextGenerator
 
     with nestling_runtime.open(bundle, threads=threads) as model, TextGenerator(model) as generator:
+        if expert_budget is not None:
+            if model.experts is None:
+                raise click.UsageError("--expert-budget is for bundles with experts")
+            model.experts.configure(budget_bytes=expert_budget)
         policy = parse_policy(policy_text or generator.decoder.path_names[-1], generator.decoder)
         generator.decoder.load()
         sampling = nestling_runtime.Sampling(temperature, top_k, top_p, seed)
@@ -59,7 +69,12 @@ def command(
         if as_json:
             written = list(pieces)
             assert generator.last is not None
-            click.echo(json.dumps(_as_dict(written, generator.last, generator), indent=1))
+            report = _as_dict(written, generator.last, generator)
+            if model.experts is not None:
+                counted = model.experts.statistics()
+                report["expert_hit_rate"] = counted.hit_rate
+                report["expert_loaded_bytes"] = counted.loaded_bytes
+            click.echo(json.dumps(report, indent=1))
         elif plain:
             for piece in pieces:
                 click.echo(piece.text, nl=False)
