@@ -96,7 +96,8 @@ main() {
     cmake -S firmware -B "$BUILD" -G Ninja --log-level=WARNING \
         -DCMAKE_TOOLCHAIN_FILE="$PWD/firmware/cmake/aarch64-linux-gnu.cmake" \
         -DNESTLING_SYSROOT="$SYSROOT" -DEXECUTORCH_WHEEL_DIR="$WHEEL/executorch" \
-        -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=Release "$@"
+        -DPython_EXECUTABLE="$PWD/.venv/bin/python" -DCMAKE_BUILD_TYPE=Release \
+        -DNESTLING_PRECOMPILE=ON "$@"
     cmake --build "$BUILD" --parallel "${NESTLING_JOBS:-2}"
     fill_device_folder
 }

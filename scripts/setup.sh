@@ -73,8 +73,9 @@ make_venv() {
     "$python" -m venv "$VENV"
 }
 
+# Python compiles what is imported, when it is; compiling all of it ahead takes a third of the set-up.
 pip_install() {
-    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "$@"
+    "$VENV/bin/python" -m pip install -qq --no-compile --disable-pip-version-check "$@"
 }
 
 # First and alone: asked for by another package, torch brings several gigabytes of CUDA packages.
