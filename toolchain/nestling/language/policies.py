@@ -27,6 +27,7 @@ A policy of your own is a class with a method `start`, which returns what answer
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -82,6 +83,32 @@ class TakeAll:
     def accept(self, now: Signals) -> Tensor:
         """Take every token as it is."""
         return torch.full_like(now.path, ACCEPT)
+
+
+class AskOnce(ABC):
+    """Base of controllers that start on path 0 and choose behind it where a token goes on."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._asked = False
+
+    def choose(self, last: Signals | None, position: int) -> Tensor:
+        """Start on path 0."""
+        self._asked = False
+        return torch.zeros(self._rows, dtype=torch.int64)
+
+    @torch.inference_mode()
+    def accept(self, now: Signals) -> Tensor:
+        """Name the path that `pick` picks, once a token; 0 takes the token as it is."""
+        if self._asked:
+            return torch.full_like(now.path, ACCEPT)
+        self._asked = True
+        path = self.pick(now)
+        return torch.where(path == 0, ACCEPT, path)
+
+    @abstractmethod
+    def pick(self, now: Signals) -> Tensor:
+        """Return the path of each row: int64, (rows,)."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from nestling.elastic.families.recursive import RecursiveLlama, VisitRouter
 from nestling.elastic.supernet import split_stem
 from nestling.language.decoder import Signals
-from nestling.language.policies import ACCEPT, Controller
+from nestling.language.policies import AskOnce, Controller
 
 
 @dataclass(frozen=True)
@@ -147,19 +147,11 @@ class ChosenVisits:
         return _ChosenVisits(self.router, rows)
 
 
-class _ChosenVisits:
+class _ChosenVisits(AskOnce):
     def __init__(self, router: VisitRouter, rows: int) -> None:
-        self._router, self._rows = router, rows
-        self._asked = False
+        super().__init__(rows)
+        self._router = router
 
-    def choose(self, last: Signals | None, position: int) -> Tensor:
-        self._asked = False
-        return torch.zeros(self._rows, dtype=torch.int64)
-
-    @torch.inference_mode()
-    def accept(self, now: Signals) -> Tensor:
-        if self._asked:
-            return torch.full_like(now.path, ACCEPT)
-        self._asked = True
-        path = self._router(now.stream).argmax(dim=-1)
-        return torch.where(path == 0, ACCEPT, path)
+    def pick(self, now: Signals) -> Tensor:
+        path: Tensor = self._router(now.stream).argmax(dim=-1)
+        return path

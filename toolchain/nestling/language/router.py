@@ -29,7 +29,7 @@ from nestling.elastic import Subnet, Supernet
 from nestling.elastic.supernet import split_stem
 from nestling.language.bits import Windows, token_bits
 from nestling.language.decoder import Signals
-from nestling.language.policies import ACCEPT, Controller
+from nestling.language.policies import AskOnce, Controller
 from nestling.language.scoring import decoder_layers
 
 
@@ -261,20 +261,11 @@ class Routed:
         return _Routed(self, rows)
 
 
-class _Routed:
+class _Routed(AskOnce):
     def __init__(self, policy: Routed, rows: int) -> None:
-        self._policy, self._rows = policy, rows
-        self._asked = False
+        super().__init__(rows)
+        self._policy = policy
 
-    def choose(self, last: Signals | None, position: int) -> Tensor:
-        self._asked = False
-        return torch.zeros(self._rows, dtype=torch.int64)
-
-    @torch.inference_mode()
-    def accept(self, now: Signals) -> Tensor:
-        if self._asked:
-            return torch.full_like(now.path, ACCEPT)
-        self._asked = True
+    def pick(self, now: Signals) -> Tensor:
         losses = self._policy.router(now.stream) + self._policy.price * self._policy.costs
-        route = losses.argmin(dim=-1)
-        return torch.where(route == 0, ACCEPT, route)
+        return losses.argmin(dim=-1)
