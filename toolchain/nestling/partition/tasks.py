@@ -46,15 +46,8 @@ def cut_tasks(
     Raises:
         ModelError: an expert layer lacks a router, or two blocks have one name.
     """
-    stem = _plain(stem)
     chain = Chain(scheme or get_scheme("fp32"))
-    for name, example in inputs.items():
-        chain.add_slot(name, example, "input")
-    with torch.no_grad():
-        x = stem(*inputs.values())
-    chain.add_slot("x", x)
-    chain.add_position("stem")
-    chain.add_stage("stem", stem, inputs, ["x"], "stem")
+    x = _add_stem(chain, stem, inputs)
     paths: dict[str, list[str]] = {task: ["stem"] for task in heads}
     for block in map(_plain, blocks):
         chain.add_position(block.name, block.layer)
@@ -104,16 +97,9 @@ def cut_task_batch(
     Raises:
         ModelError: as `cut_tasks`.
     """
-    stem = _plain(stem)
     chain = Chain(scheme or get_scheme("fp32"))
-    for name, example in inputs.items():
-        chain.add_slot(name, example, "input")
-    with torch.no_grad():
-        x = stem(*inputs.values())
+    x = _add_stem(chain, stem, inputs)
     chain.add_slot(TASK_SLOT, torch.zeros(len(x), dtype=torch.int64), "input")
-    chain.add_slot("x", x)
-    chain.add_position("stem")
-    chain.add_stage("stem", stem, inputs, ["x"], "stem")
     for block in map(_plain, blocks):
         chain.add_position(block.name, block.layer)
         if isinstance(block, ExpertFeedForward):
@@ -139,6 +125,19 @@ class _Heads(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return every head's output, of all rows."""
         return tuple(head(x) for head in self.heads)
+
+
+def _add_stem(chain: Chain, stem: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Add the inputs and the stage that reads them; return what it makes of the examples."""
+    stem = _plain(stem)
+    for name, example in inputs.items():
+        chain.add_slot(name, example, "input")
+    with torch.no_grad():
+        x: Tensor = stem(*inputs.values())
+    chain.add_slot("x", x)
+    chain.add_position("stem")
+    chain.add_stage("stem", stem, inputs, ["x"], "stem")
+    return x
 
 
 def _add_block(chain: Chain, block: ElasticBlock, tasks: Sequence[str]) -> dict[str, str]:
