@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nestling_runtime import decoder_abi, native
+from nestling_runtime.errors import EngineError
 from nestling_runtime.token_policy import NativePolicy, TokenPolicy, as_policy, use
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ class SoftThinking(TokenPolicy):
 
     def bind(self, decoder: Decoder) -> NativePolicy:
         """See `TokenPolicy`."""
+        if not 1 <= self.top <= decoder_abi.SOFT_MAX:
+            raise EngineError(
+                "a mean cannot have so many tokens",
+                expected=f"1..{decoder_abi.SOFT_MAX}",
+                actual=self.top,
+            )
+        if not 0 <= self.confidence <= 1:
+            raise EngineError(
+                "a confidence is a probability", expected="0..1", actual=self.confidence
+            )
         inner = as_policy(self.inner, decoder).bind(decoder)
         raw = decoder_abi.SoftPolicy(
             decides=decoder_abi.SOFT_SWITCHES.index("trend" if self.trend else "confidence"),

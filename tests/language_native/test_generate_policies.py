@@ -60,8 +60,9 @@ def test_policies_of_the_command_line(
         ("route", "needs a file for router"),
         ("route:router=none.npz", "holds no router"),
         ("steer:vectors=none.npz", "holds no steering vectors"),
-        ("soft:top=99", "out of its range"),
-        ("soft:speed=1", "no parameter speed"),
+        ("soft:top=99", "so many tokens (expected 1..16, actual 99)"),
+        ("soft:confidence=2", "a probability (expected 0..1, actual 2.0)"),
+        ("soft:speed=1", "no parameter speed; soft[:confidence=0.5,top=10] or soft:trend=1"),
     ],
 )
 def test_policies_that_are_none(bundle: Path, policy: str, says: str) -> None:

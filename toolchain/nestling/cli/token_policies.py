@@ -30,9 +30,6 @@ EPILOG = (
 )
 """For the help of commands that take a policy."""
 
-HELP = f"a path's name, or {'; '.join(FORMS)}"
-
-
 _OPTIONS = (
     click.option(
         "--policy",
@@ -108,6 +105,7 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
     )
 
     name, _, rest = text.partition(":")
+    form = "; ".join(form for form in FORMS if form.startswith(name)) or None
     values = dict(part.partition("=")[::2] for part in rest.split(",") if part)
     small = values.pop("small", decoder.path_names[0])
     large = values.pop("large", decoder.path_names[-1])
@@ -120,7 +118,7 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
             return float(given if given is not None else "")
         except ValueError:
             raise PathError(
-                f"policy {name} needs a number for {key}", actual=given, hint=HELP
+                f"policy {name} needs a number for {key}", actual=given, hint=form
             ) from None
 
     def whole(key: str, default: int) -> int:
@@ -140,7 +138,7 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
     def file(key: str) -> Path:
         given = values.pop(key, None)
         if given is None:
-            raise PathError(f"policy {name} needs a file for {key}", hint=HELP)
+            raise PathError(f"policy {name} needs a file for {key}", hint=form)
         return Path(given)
 
     policy: TokenPolicy
@@ -172,5 +170,5 @@ def parse_policy(text: str, decoder: Decoder) -> TokenPolicy:
         decoder.path_index(name)
         policy = FixedPath(name)
     if values:
-        raise PathError(f"policy {name} has no parameter {', '.join(values)}", hint=HELP)
+        raise PathError(f"policy {name} has no parameter {', '.join(values)}", hint=form)
     return policy
