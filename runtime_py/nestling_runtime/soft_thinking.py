@@ -33,7 +33,7 @@ class SoftThinking(TokenPolicy):
     Args:
         inner: Picks the paths; a name: always that path; None: the largest.
         trend: Whether the trend switches; otherwise the confidence does.
-        confidence: Of ThinkRouter: its tau.
+        confidence: Of ThinkRouter: its tau; above 1: never soft.
         dwell: Least tokens between the end of soft steps and the next (512 in SwiReasoning).
         most_switches: Ends of soft phases before there are no more; None: no limit.
         top: Tokens in a mean, 1 to 16 (10 in Soft Thinking).
@@ -58,9 +58,9 @@ class SoftThinking(TokenPolicy):
                 expected=f"1..{decoder_abi.SOFT_MAX}",
                 actual=self.top,
             )
-        if not 0 <= self.confidence <= 1:
+        if not self.confidence >= 0:
             raise EngineError(
-                "a confidence is a probability", expected="0..1", actual=self.confidence
+                "a confidence is not negative", expected="at least 0", actual=self.confidence
             )
         inner = as_policy(self.inner, decoder).bind(decoder)
         raw = decoder_abi.SoftPolicy(

@@ -61,7 +61,7 @@ def test_policies_of_the_command_line(
         ("route:router=none.npz", "holds no router"),
         ("steer:vectors=none.npz", "holds no steering vectors"),
         ("soft:top=99", "so many tokens (expected 1..16, actual 99)"),
-        ("soft:confidence=2", "a probability (expected 0..1, actual 2.0)"),
+        ("soft:confidence=-1", "not negative (expected at least 0, actual -1.0)"),
         ("soft:speed=1", "no parameter speed; soft[:confidence=0.5,top=10] or soft:trend=1"),
     ],
 )

@@ -127,7 +127,7 @@ def test_soft_tokens_are_not_shared_with_other_conversations(model: Model) -> No
 
 def test_soft_steps_that_cannot_be_are_errors(decoder: Decoder) -> None:
     decoder.append(PROMPT)
-    with pytest.raises(EngineError, match="so many tokens .expected 1..16, actual 17"):
+    with pytest.raises(EngineError, match=r"so many tokens .expected 1..16, actual 17"):
         decoder.generate(SoftThinking(top=17))
     with pytest.raises(EngineError, match="cannot begin with a soft step"):
         decoder.generate(Script(["full"], [4]))

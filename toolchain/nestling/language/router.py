@@ -268,4 +268,5 @@ class _Routed(AskOnce):
 
     def pick(self, now: Signals) -> Tensor:
         losses = self._policy.router(now.stream) + self._policy.price * self._policy.costs
-        return losses.argmin(dim=-1)
+        route: Tensor = losses.argmin(dim=-1)
+        return route
