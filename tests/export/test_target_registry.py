@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -61,9 +63,6 @@ def test_every_description_is_complete() -> None:
 
 
 def test_describing_targets_imports_no_compiler() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; from nestling.targets.registry import list_targets; list_targets(); "
         "print({'torch', 'executorch'} & set(sys.modules))"
@@ -97,6 +96,26 @@ def test_a_missing_package_is_named(with_acme: None, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("error: target acme-npu needs acme-compiler==1.0")
     assert "Traceback" not in result.stderr
+
+
+def test_libraries_of_a_target_are_brought_in_once_and_may_be_missing(
+    with_acme: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "acme_libraries.py").write_text(
+        "from nestling.errors import TargetError\n"
+        "brought = []\n"
+        "def bring():\n"
+        "    brought.append(1)\n"
+        "    raise TargetError('not installed')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    first = dataclasses.replace(ACME, prepare="acme_libraries:bring")
+    second = dataclasses.replace(first, name="acme-npu2")
+    monkeypatch.setitem(globals(), "TARGETS", (first, second))
+    registry.prepare_process(["xnnpack", "unheard-of"])
+    assert "acme_libraries" not in sys.modules
+    registry.prepare_process(["acme-npu", "acme-npu2", "xnnpack"])
+    assert sys.modules["acme_libraries"].brought == [1]
 
 
 def test_a_wrong_version_is_as_good_as_none() -> None:
